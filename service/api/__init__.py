@@ -1,0 +1,1 @@
+"""The HTTP contract: schemas, problems, routes, and the ASGI layers around BentoML."""

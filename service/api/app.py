@@ -1,0 +1,92 @@
+"""The mounted FastAPI application: every route but the native ``classify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from service.api import classify, problems
+from service.api.edge import REQUEST_ID, TRUE_PATH, PathLabels
+from service.api.fields import field_errors
+from service.api.openapi import openapi_document
+from service.api.routes import occupations, registrations, versions
+from service.domain.errors import InvalidFields, InvalidJson, VocationError
+
+# BentoML ships Swagger UI for its own page: /docs needs no network and no second copy.
+_SWAGGER_UI = Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
+
+BUILT_IN_PATHS = ("/livez", "/healthz", "/readyz", "/metrics", "/", "/schema.json", "/docs.json")
+
+
+def create_app() -> FastAPI:
+    """The application; ``app.state.context`` is set when the service has started."""
+    app = FastAPI(title="Vocation", openapi_url=None, docs_url=None, redoc_url=None)
+    for router in (occupations.router, versions.router, registrations.router):
+        app.include_router(router)
+    app.add_exception_handler(VocationError, _our_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi() -> JSONResponse:
+        """The one document of every route."""
+        return JSONResponse(openapi_document(app))
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        """Swagger UI over the document."""
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Vocation",
+            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css",
+            swagger_favicon_url="/docs/assets/favicon-32x32.png",
+        )
+
+    app.mount("/docs/assets", StaticFiles(directory=_SWAGGER_UI), name="docs-assets")
+    return app
+
+
+def path_labels(app: FastAPI) -> PathLabels:
+    """The templates of every route, native and built in, for bounded metric labels."""
+    ours = openapi_document(app)["paths"]
+    return PathLabels(
+        [*ours, classify.ROUTE, "/openapi.json", "/docs", "/docs/assets/{file}", *BUILT_IN_PATHS]
+    )
+
+
+def _reply(request: Request, error: VocationError) -> Response:
+    document = problems.problem_of(
+        error, request.scope.get(TRUE_PATH), request.scope.get(REQUEST_ID)
+    )
+    headers, body = problems.render(document)
+    return Response(
+        body,
+        status_code=document["status"],
+        headers={name.decode(): value.decode() for name, value in headers},
+    )
+
+
+async def _our_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, VocationError):
+        raise error
+    return _reply(request, error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    details: list[dict[str, Any]] = list(error.errors())
+    if any(detail["type"] == "json_invalid" for detail in details):
+        return _reply(request, InvalidJson("The body is not valid JSON in UTF-8."))
+    for detail in details:
+        # A pointer is into the body; a query, path or header field keeps the name of its place.
+        detail["loc"] = detail["loc"][1:] if detail["loc"][0] == "body" else detail["loc"]
+    fields = field_errors(details)
+    return _reply(request, InvalidFields("Some fields are invalid: see errors.", fields))

@@ -1,0 +1,57 @@
+"""The model card of a version (Mitchell et al., 2019, "Model Cards for Model Reporting")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.domain.types import ModelVersion, Occupation
+
+
+def model_card(occupation: Occupation, version: ModelVersion) -> str:
+    """A version's card in Markdown, from its manifest."""
+    manifest = version.manifest
+    sections = [
+        f"# {occupation.name}: version {version.number}",
+        f"`{occupation.id}@{version.number}`, made {version.created_at:%Y-%m-%d %H:%M} UTC "
+        f"by the `{version.method.value}` method.",
+        "## What it answers",
+        occupation.description or "The occupation has no description.",
+        f"The score is a probability calibrated for a prevalence of {occupation.prevalence:g}: "
+        f"of 100 experiences scored 0.8, about 80 should be in the occupation, when "
+        f"{occupation.prevalence:.1%} of all experiences are. The label is `in` from a score of "
+        f"{_number(manifest.get('head', {}).get('threshold'))} on.",
+        "## What it was trained on",
+        _table(manifest.get("data", {})),
+        "## How good it is",
+        "Measured out of fold on its own examples and the background, not on other data:",
+        _table(manifest.get("metrics", {})),
+        "## What it is made of",
+        f"Encoder `{version.encoder_digest}`, head `{version.artifact_digest}`.",
+        _table(manifest.get("hyper_parameters", {})),
+        "## Durations",
+        _table(manifest.get("durations_seconds", {})),
+        "## Libraries",
+        _table(manifest.get("libraries", {})),
+        "## Limits",
+        "Few examples say little about the rarest forms of an occupation. Check a sample of each "
+        "source before you publish counts, and correct mistakes by adding examples.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    if not values:
+        return "Not recorded."
+    rows = [f"| {key.replace('_', ' ')} | {_number(value)} |" for key, value in values.items()]
+    return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return " to ".join(_number(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_number(item)}" for key, item in value.items())
+    return str(value)

@@ -1,0 +1,233 @@
+"""The outermost ASGI layer: request ids, bounded bodies, bounded labels, problem documents.
+
+BentoML puts its metrics, concurrency limit and deadline outside of a service's own middleware, so
+their 429, 504 and 5xx bodies, and the raw path as a metric label, can only be reached from further
+out. ``Edge`` is installed there through the ASGI lifespan, which hands every middleware the
+application: public Starlette, no private module of BentoML.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api import problems
+from service.domain.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType, VocationError
+
+logger = logging.getLogger(__name__)
+
+# Keys in the ASGI scope.
+REQUEST_ID = "vocation.request_id"
+TRUE_PATH = "vocation.path"
+BODY = "vocation.body"
+
+UNKNOWN_PATH = "/{unknown}"
+_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._\-]{1,128}$")
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_JSON = re.compile(r"^application/(?:[a-z0-9.\-]+\+)?json$")
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """What a request may cost before anything reads it."""
+
+    max_body_bytes: int
+    body_timeout_seconds: float
+
+
+class PathLabels:
+    """Maps a path to its route's template, so that a label has few values whatever is asked."""
+
+    def __init__(self, templates: Sequence[str]) -> None:
+        self._exact = frozenset(t for t in templates if "{" not in t)
+        self._patterns = [
+            (re.compile("^" + re.sub(r"\{[^}]+\}", "[^/]+", template) + "$"), template)
+            for template in templates
+            if "{" in template
+        ]
+
+    def __call__(self, path: str) -> str:
+        if path in self._exact:
+            return path
+        for pattern, template in self._patterns:
+            if pattern.match(path):
+                return template
+        return UNKNOWN_PATH
+
+
+class EdgeInstaller:
+    """A BentoML middleware that wraps the whole application in :class:`Edge` at start-up.
+
+    Below the metrics it gives each request its true path back.
+    """
+
+    def __init__(self, app: ASGIApp, labels: PathLabels, limits: EdgeLimits) -> None:
+        self.app = app
+        self._labels = labels
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Install the edge, or restore the path."""
+        if scope["type"] == "lifespan":
+            application = scope["app"]
+            application.middleware_stack = Edge(
+                application.middleware_stack, self._labels, self._limits
+            )
+        elif TRUE_PATH in scope:
+            scope = {**scope, "path": scope[TRUE_PATH]}
+        await self.app(scope, receive, send)
+
+
+class Edge:
+    """Reads each body within its limits and answers every error as a problem document."""
+
+    def __init__(self, app: ASGIApp, labels: PathLabels, limits: EdgeLimits) -> None:
+        self.app = app
+        self._labels = labels
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        path = scope["path"]
+        request_id = _request_id(scope)
+        reply = _Reply(send, path, request_id)
+        inner = {
+            **scope,
+            "path": self._labels(path),
+            TRUE_PATH: path,
+            REQUEST_ID: request_id,
+        }
+        try:
+            if scope["method"] in _WITH_BODY:
+                body = await self._read_body(scope, receive)
+                inner[BODY] = body
+                receive = _replay(body, receive)
+            await self.app(inner, receive, reply)
+        except VocationError as error:
+            await reply.send_error(error)
+        except Exception:
+            # ServerErrorMiddleware has answered; the reply went out as a problem document.
+            logger.exception("request failed", extra={"request_id": request_id})
+            await reply.send_internal_error()
+        logger.debug(
+            "request",
+            extra={
+                "request_id": request_id,
+                "method": scope["method"],
+                "route": inner["path"],
+                "status": reply.status,
+                "seconds": round(time.perf_counter() - started, 6),
+            },
+        )
+
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+        headers = dict(scope["headers"])
+        limit = self._limits.max_body_bytes
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > limit:
+            raise BodyTooLarge(f"The body is over {limit} bytes.")
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_seconds):
+                body = await _gather(receive, limit)
+        except TimeoutError:
+            raise BodyTooSlow("The body did not arrive in time.") from None
+        media_type = headers.get(b"content-type", b"application/json").split(b";")[0].strip()
+        if body and not _JSON.match(media_type.decode("latin-1").lower()):
+            raise UnsupportedMediaType("Send application/json.")
+        return body
+
+
+class _Reply:
+    """The ``send`` of one request: adds the request id, turns foreign errors into problems."""
+
+    def __init__(self, send: Send, path: str, request_id: str) -> None:
+        self._send = send
+        self._path = path
+        self._request_id = request_id
+        self._replaced = False
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._start(message)
+        elif not self._replaced:
+            await self._send(message)
+
+    async def send_error(self, error: VocationError) -> None:
+        """Answer one of our errors, unless an answer is under way."""
+        if self.status is None:
+            document = problems.problem_of(error, self._path, self._request_id)
+            await self._send_problem(document, [])
+
+    async def send_internal_error(self) -> None:
+        """Answer an error that nobody expected, unless an answer is under way."""
+        if self.status is None:
+            document = problems.problem_of_status(500, self._path, self._request_id)
+            await self._send_problem(document, [])
+
+    async def _start(self, message: Message) -> None:
+        headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
+        foreign = dict(headers).get(b"content-type", b"") != problems.MEDIA_TYPE.encode()
+        if message["status"] >= 400 and foreign:
+            self._replaced = True
+            document = problems.problem_of_status(
+                message["status"], self._path, self._request_id
+            )
+            kept = [(k, v) for k, v in headers if k in (b"allow", b"www-authenticate")]
+            await self._send_problem(document, kept)
+            return
+        self.status = message["status"]
+        headers.append((b"x-request-id", self._request_id.encode()))
+        await self._send({**message, "headers": headers})
+
+    async def _send_problem(self, document: dict[str, Any], extra: problems.Headers) -> None:
+        self.status = document["status"]
+        self._replaced = True
+        request_id = (b"x-request-id", self._request_id.encode())
+        await problems.send(self._send, document, [request_id, *extra])
+
+
+def _request_id(scope: Scope) -> str:
+    given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
+    return given.decode() if _REQUEST_ID.match(given) else uuid.uuid4().hex
+
+
+async def _gather(receive: Receive, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b"".join(chunks)
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(f"The body is over {limit} bytes.")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replayed() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed

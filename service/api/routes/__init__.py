@@ -1,0 +1,1 @@
+"""FastAPI routes of the control plane: occupations, their versions, registrations."""

@@ -1,0 +1,98 @@
+"""The BentoML services and nothing else: the API, and the Trainer that it starts beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import bentoml
+
+from service.api import classify
+from service.api.admission import ClassifyAdmission
+from service.api.app import create_app, path_labels
+from service.api.edge import EdgeInstaller, EdgeLimits
+from service.api.process import ApiProcess
+from service.inference.scorer import BatchItem
+from service.settings import Settings
+
+settings = Settings()
+app = create_app()
+
+
+@bentoml.service(name="trainer", workers=1, metrics={"enabled": False})
+class Trainer:
+    """Runs registrations in a process of its own, supervised by BentoML; it serves no route."""
+
+    def __init__(self) -> None:
+        # Imported here: the API process loads this module too and must not load the worker.
+        from service.jobs.trainer import TrainerProcess
+
+        self.process = TrainerProcess(settings)
+        self.process.start()
+
+    @bentoml.on_shutdown
+    def stop(self) -> None:
+        """Let the running stage end or be resumed by the next start."""
+        self.process.stop()
+
+
+@bentoml.service(
+    name="vocation",
+    workers=settings.api_workers,
+    traffic={
+        "timeout": settings.request_timeout_seconds,
+        "max_concurrency": settings.max_concurrency * settings.api_workers,
+    },
+    # Readiness must not depend on the Trainer: a killed trainer leaves classify as it is.
+    runner_probe={"enabled": False},
+    endpoints={"livez": "/livez", "readyz": "/readyz"},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(app, path="/")
+class Api:
+    """Answers over HTTP."""
+
+    # Never called: declared so that `bentoml serve` starts and supervises the Trainer.
+    trainer = bentoml.depends(Trainer)
+
+    def __init__(self) -> None:
+        self.process = ApiProcess(settings)
+        app.state.context = self.process.context
+        processes.append(self.process)
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        """Follow the registry from now on."""
+        self.process.start()
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        """Close what the process holds."""
+        await asyncio.to_thread(self.process.stop)
+
+    async def __is_ready__(self) -> bool:
+        return self.process.cache.ready
+
+    @bentoml.api(
+        route=classify.ROUTE,
+        batchable=True,
+        max_batch_size=settings.max_batch_size,
+        max_latency_ms=settings.request_timeout_seconds * 1000,
+        input_spec=classify.ClassifyInput,
+        output_spec=classify.ClassifyOutput,
+    )
+    async def classify(self, experiences: list[Any]) -> list[Any]:
+        """Score experiences."""
+        return await self.process.score(experiences)
+
+
+processes: list[ApiProcess] = []
+
+Api.add_asgi_middleware(
+    EdgeInstaller,
+    labels=path_labels(app),
+    limits=EdgeLimits(settings.max_body_bytes, settings.body_timeout_seconds),
+)
+Api.add_asgi_middleware(ClassifyAdmission, cache=lambda: processes[0].cache)
+
+__all__ = ["Api", "BatchItem", "Trainer"]

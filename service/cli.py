@@ -1,0 +1,47 @@
+"""``vocation``: thin commands over the same functions that the service uses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.domain.errors import VocationError
+from service.inference.encoder import precision_for
+from service.settings import PROJECT_ROOT, Settings
+from service.training.encoder_source import resolve_encoder
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """Few-shot occupation classifiers for work experiences."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(envvar="HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="PORT", help="Port to listen on.")] = 3000,
+) -> None:
+    """Start the service: API processes and the Trainer, supervised."""
+    settings = Settings()
+    try:
+        precision_for(settings.device)
+        resolve_encoder(settings.encoder)
+    except VocationError as error:
+        typer.echo(f"vocation: {error.title}: {error.detail}", err=True)
+        raise typer.Exit(2) from None
+    environment = {"BENTOML_DO_NOT_TRACK": "True", **os.environ}
+    # Processes that BentoML starts may have another working directory.
+    environment["VOCATION_HOME"] = str(settings.home.resolve())
+    command = [str(Path(sys.executable).with_name("bentoml")), "serve", "service.bento:Api"]
+    arguments = ["--host", host, "--port", str(port), "--working-dir", str(PROJECT_ROOT)]
+    os.execve(command[0], [*command, *arguments], environment)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""Plain types and errors: standard library only, imported by every other layer."""

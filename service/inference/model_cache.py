@@ -1,0 +1,294 @@
+"""What this process has loaded: an immutable snapshot of the champions, swapped whole.
+
+A request keeps the snapshot it was admitted with, so a promotion never splits it between two
+versions, and nobody waits: the new snapshot is loaded and warmed beside the old one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from service.domain.errors import (
+    NotReady,
+    OccupationNotFound,
+    OccupationNotReady,
+    VersionUnavailable,
+    VocationError,
+)
+from service.domain.types import ModelVersion
+from service.inference.encoder import Encoder, SideBySide, load_encoder
+from service.inference.head import Head, HeadStack, read_head
+from service.registry import encoders, generation, versions
+from service.registry.artifacts import ArtifactStore
+from service.registry.database import Database
+from service.telemetry import metrics
+
+logger = logging.getLogger(__name__)
+
+BACKGROUND_TENSORS = "background.safetensors"
+WARM_UP_TEXT = "Ingénieur machine learning, data science team."
+# Set by the Trainer when the first start has registered the bundled occupations.
+INITIALISED = "initialised"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVersion:
+    """A version ready to score; ``background`` float32[m, d] is its encoder's."""
+
+    version: ModelVersion
+    encoder: Encoder
+    background: NDArray[np.float32]
+    head: Head
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Occupation and number, as metrics label them."""
+        return self.version.occupation, self.version.number
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderGroup:
+    """The versions of one target that share an encoder, and their places in the answer."""
+
+    encoder: Encoder
+    background: NDArray[np.float32]
+    stack: HeadStack
+    versions: tuple[LoadedVersion, ...]
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The versions that one experience is scored for, in the order of the answer."""
+
+    versions: tuple[LoadedVersion, ...]
+    groups: tuple[EncoderGroup, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The champions of one registry generation."""
+
+    generation: int
+    occupations: frozenset[str]
+    champions: dict[str, LoadedVersion]
+    unavailable: frozenset[str]
+    _targets: dict[tuple[str, ...] | None, Target] = field(default_factory=dict)
+
+    def champion(self, occupation: str) -> LoadedVersion:
+        """The version that answers for an occupation.
+
+        Raises OccupationNotFound, OccupationNotReady or VersionUnavailable.
+        """
+        loaded = self.champions.get(occupation)
+        if loaded is not None:
+            return loaded
+        if occupation in self.unavailable:
+            raise VersionUnavailable("The champion of this occupation cannot be loaded.")
+        if occupation in self.occupations:
+            raise OccupationNotReady("This occupation has no version yet: it is being trained.")
+        raise OccupationNotFound("No occupation with this id is registered.")
+
+    def all_champions(self) -> Target:
+        """Every champion, by occupation id."""
+        target = self._targets.get(None)
+        if target is None:
+            target = make_target([self.champions[name] for name in sorted(self.champions)])
+            self._targets[None] = target
+        return target
+
+
+class ModelCache:
+    """Loads encoders, champions and single versions; each loaded once, by digest."""
+
+    def __init__(
+        self,
+        database: Database,
+        artifacts: ArtifactStore,
+        side_by_side: SideBySide,
+        version_entries: int,
+    ) -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._side_by_side = side_by_side
+        self._version_entries = version_entries
+        self._lock = threading.Lock()
+        self._encoders: dict[str, Encoder] = {}
+        self._backgrounds: dict[str, NDArray[np.float32]] = {}
+        self._versions: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
+        self._snapshot: Snapshot | None = None
+
+    def snapshot(self) -> Snapshot:
+        """The current snapshot; raises NotReady before the first one."""
+        if self._snapshot is None:
+            raise NotReady("The encoder and the champions are being loaded.")
+        return self._snapshot
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a snapshot; never false again once true."""
+        return self._snapshot is not None
+
+    def refresh(self) -> bool:
+        """Follow the registry: True when a new snapshot was swapped in.
+
+        Before the first start has built the base encoder there is nothing to load.
+        """
+        with self._database.read() as connection:
+            current = generation.read(connection)
+            if self._snapshot is not None and self._snapshot.generation == current:
+                return False
+            if generation.get(connection, INITIALISED) is None:
+                return False
+            base = encoders.base_encoder(connection)
+            if base is None:
+                return False
+            champions = versions.champions(connection)
+            occupations = versions.occupation_ids(connection)
+        with self._lock:
+            self._encoder(base.digest)
+            loaded, unavailable = self._load_champions(champions)
+            self._snapshot = Snapshot(current, occupations, loaded, frozenset(unavailable))
+            self._forget_unused(base.digest)
+            metrics.set_models_loaded(len(self._encoders), len(loaded) + len(self._versions))
+        metrics.GENERATION.set(current)
+        return True
+
+    def resolve(self, snapshot: Snapshot, references: Sequence[str] | None) -> Target:
+        """The target of ``id`` and ``id@version`` references; None means every champion.
+
+        Raises what names the first reference that cannot be answered.
+        """
+        if references is None:
+            return snapshot.all_champions()
+        loaded = []
+        for reference in dict.fromkeys(references):
+            occupation, _, number = reference.partition("@")
+            champion = snapshot.champions.get(occupation)
+            if not number:
+                loaded.append(snapshot.champion(occupation))
+            elif champion is not None and champion.version.number == int(number):
+                loaded.append(champion)
+            else:
+                loaded.append(self._version(snapshot, occupation, int(number)))
+        return make_target(loaded)
+
+    def base_encoder(self) -> tuple[Encoder, NDArray[np.float32]]:
+        """The encoder of new versions and the background float32[m, d] as it embeds it."""
+        with self._database.read() as connection:
+            base = encoders.base_encoder(connection)
+        if base is None:
+            raise NotReady("The base encoder is not built yet.")
+        with self._lock:
+            return self._encoder(base.digest), self._background(base.digest)
+
+    def _version(self, snapshot: Snapshot, occupation: str, number: int) -> LoadedVersion:
+        if occupation not in snapshot.occupations:
+            raise OccupationNotFound("No occupation with this id is registered.")
+        key = (occupation, number)
+        with self._lock:
+            cached = self._versions.get(key)
+            if cached is not None:
+                self._versions.move_to_end(key)
+                return cached
+            with self._database.read() as connection:
+                version = versions.get_version(connection, occupation, number)
+            try:
+                loaded = self._load(version)
+            except VocationError:
+                logger.exception("version cannot be loaded", extra={"version": f"{key}"})
+                raise VersionUnavailable("This version cannot be loaded.") from None
+            self._versions[key] = loaded
+            while len(self._versions) > self._version_entries:
+                self._versions.popitem(last=False)
+            return loaded
+
+    def _load_champions(
+        self, champions: Sequence[ModelVersion]
+    ) -> tuple[dict[str, LoadedVersion], set[str]]:
+        before = self._snapshot.champions if self._snapshot is not None else {}
+        loaded: dict[str, LoadedVersion] = {}
+        unavailable: set[str] = set()
+        for version in champions:
+            name = version.occupation
+            old = before.get(name)
+            if old is not None and old.version == version:
+                loaded[name] = old
+                continue
+            try:
+                loaded[name] = self._load(version)
+            except (VocationError, OSError):
+                # The occupation's former champion goes on where there is one.
+                logger.exception("champion cannot be loaded", extra={"occupation": name})
+                if old is not None:
+                    loaded[name] = old
+                else:
+                    unavailable.add(name)
+        return loaded, unavailable
+
+    def _load(self, version: ModelVersion) -> LoadedVersion:
+        encoder = self._encoder(version.encoder_digest)
+        head = read_head(self._artifacts.open_local(version.artifact_digest))
+        return LoadedVersion(version, encoder, self._background(version.encoder_digest), head)
+
+    def _encoder(self, digest: str) -> Encoder:
+        encoder = self._encoders.get(digest)
+        if encoder is None:
+            encoder = load_encoder(self._artifacts.open_local(digest), digest, self._side_by_side)
+            encoder.encode([WARM_UP_TEXT])
+            self._encoders[digest] = encoder
+        return encoder
+
+    def _background(self, encoder_digest: str) -> NDArray[np.float32]:
+        background = self._backgrounds.get(encoder_digest)
+        if background is None:
+            with self._database.read() as connection:
+                digest = encoders.background_of(connection, encoder_digest)
+            folder = self._artifacts.open_local(digest)
+            background = load_file(folder / BACKGROUND_TENSORS)["embeddings"]
+            self._backgrounds[encoder_digest] = background
+        return background
+
+    def _forget_unused(self, base_digest: str) -> None:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        deleted = [key for key in self._versions if key[0] not in snapshot.occupations]
+        for key in deleted:
+            del self._versions[key]
+        used = {base_digest}
+        used.update(v.version.encoder_digest for v in snapshot.champions.values())
+        used.update(v.version.encoder_digest for v in self._versions.values())
+        for digest in [digest for digest in self._encoders if digest not in used]:
+            del self._encoders[digest]
+            self._backgrounds.pop(digest, None)
+
+
+def make_target(loaded: Sequence[LoadedVersion]) -> Target:
+    """Group versions by encoder, their heads stacked."""
+    by_encoder: dict[str, list[int]] = {}
+    for position, version in enumerate(loaded):
+        by_encoder.setdefault(version.version.encoder_digest, []).append(position)
+    groups = []
+    for positions in by_encoder.values():
+        members = tuple(loaded[position] for position in positions)
+        groups.append(
+            EncoderGroup(
+                encoder=members[0].encoder,
+                background=members[0].background,
+                stack=HeadStack([member.head for member in members]),
+                versions=members,
+                positions=tuple(positions),
+            )
+        )
+    return Target(tuple(loaded), tuple(groups))
+
+

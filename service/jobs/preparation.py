@@ -1,0 +1,157 @@
+"""What a start prepares: the base encoder, the background, the bundled occupations."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from service.domain.errors import EncoderUnusable
+from service.domain.types import Origin, RegistrationState
+from service.inference.encoder import SideBySide, load_encoder, precision_for
+from service.inference.encoder_spec import Precision
+from service.jobs.registering import Registrar
+from service.registry import encoders, occupations, registrations, versions
+from service.registry.artifacts import ArtifactStore
+from service.registry.database import Database
+from service.registry.encoders import EncoderRecord
+from service.settings import Settings
+from service.telemetry.progress import Progress
+from service.training.background import embed_background, read_background
+from service.training.bundled import read_bundled
+from service.training.encoder_source import EncoderSource, resolve_encoder
+
+logger = logging.getLogger(__name__)
+
+_EXPORT = "service.training.encoder_export"
+_BUNDLED_POLL_SECONDS = 0.1
+
+
+class Preparation:
+    """Brings a home up to date; everything that is there already is left alone."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        artifacts: ArtifactStore,
+        side_by_side: SideBySide,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._artifacts = artifacts
+        self._side_by_side = side_by_side
+
+    def sweep(self) -> None:
+        """Remove what a killed process left: staging folders and artifacts nobody refers to."""
+        self._artifacts.sweep_staging()
+        with self._database.read() as connection:
+            used = versions.referenced_artifacts(connection)
+            used |= encoders.referenced_artifacts(connection)
+        for digest in set(self._artifacts.digests()) - used:
+            self._artifacts.remove(digest)
+
+    def prepare_encoder(self) -> None:
+        """Build the base encoder and embed the background, unless both are there.
+
+        Raises EncoderUnusable or DeviceUnavailable.
+        """
+        precision = precision_for(self._settings.device)
+        source = resolve_encoder(self._settings.encoder)
+        fingerprint = source.fingerprint(precision, self._settings.background)
+        with self._database.read() as connection:
+            record = encoders.find_encoder(connection, fingerprint)
+        if record is None or not self._stored(record):
+            record = self._build(source, precision, fingerprint)
+        with self._database.write() as connection:
+            encoders.record_encoder(connection, record)
+            encoders.set_base_encoder(connection, fingerprint)
+
+    def register_bundled(self, registrar: Registrar, stopping: threading.Event) -> None:
+        """Register new and changed bundled occupations, and wait until they are trained."""
+        bundled = read_bundled(self._settings.occupations)
+        with self._database.read() as connection:
+            base = encoders.base_encoder(connection)
+            known = occupations.source_digests(connection)
+        if base is None:
+            return
+        started = []
+        for item in bundled:
+            # Another encoder makes another version too.
+            digest = f"{item.file_digest[:32]}{base.digest[:32]}"
+            new = item.occupation
+            if new.id not in known:
+                started.append(
+                    registrar.register(new, origin=Origin.BUNDLED, source_digest=digest).id
+                )
+            elif known[new.id] is not None and known[new.id] != digest:
+                started.append(registrar.replace(new, digest).id)
+        self._wait_for(started, stopping)
+
+    def _stored(self, record: EncoderRecord) -> bool:
+        return self._artifacts.exists(record.digest) and self._artifacts.exists(
+            record.background_digest
+        )
+
+    def _build(
+        self, source: EncoderSource, precision: Precision, fingerprint: str
+    ) -> EncoderRecord:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "encoder"
+            _export(source, folder, precision)
+            digest = self._artifacts.put({path.name: path for path in folder.iterdir()})
+        encoder = load_encoder(self._artifacts.open_local(digest), digest, self._side_by_side)
+        rows = read_background(self._settings.background)
+        with Progress("embedding the background", total=len(rows)) as progress:
+            files = embed_background(encoder, rows, progress.advance)
+        return EncoderRecord(fingerprint, digest, self._artifacts.put(files))
+
+    def _wait_for(self, started: list[str], stopping: threading.Event) -> None:
+        if not started:
+            return
+        with Progress("registering the bundled occupations", total=len(started)) as progress:
+            pending = set(started)
+            while pending and not stopping.wait(_BUNDLED_POLL_SECONDS):
+                with self._database.read() as connection:
+                    finished = {
+                        id
+                        for id in pending
+                        if registrations.get_registration(connection, id).state.finished
+                    }
+                    failed = [
+                        id
+                        for id in finished
+                        if registrations.get_registration(connection, id).state
+                        is RegistrationState.FAILED
+                    ]
+                for id in failed:
+                    logger.error("a bundled occupation failed", extra={"registration": id})
+                progress.advance(len(finished))
+                pending -= finished
+
+
+def _export(source: EncoderSource, target: Path, precision: Precision) -> None:
+    """Export in a child process: the Trainer itself never holds torch in memory."""
+    command = [sys.executable, "-m", _EXPORT, str(source.folder), str(target), precision]
+    child = subprocess.Popen(
+        [*command, source.name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    errors: list[str] = []
+    reader = threading.Thread(target=lambda: errors.extend(child.stderr or ()), daemon=True)
+    reader.start()
+    with Progress(f"preparing the encoder {source.name}", total=0) as progress:
+        for line in child.stdout or ():
+            step, _, what = line.strip().partition(" ")
+            done, _, total = step.partition("/")
+            if done.isdigit() and total.isdigit():
+                progress.step(int(done) - 1, int(total), what)
+    status = child.wait()
+    reader.join()
+    if status == 2 and errors:
+        raise EncoderUnusable(errors[-1].strip())
+    if status != 0:
+        logger.error("the export's last words: %s", "".join(errors[-20:]))
+        raise EncoderUnusable(f"The export of {source.name} ended with status {status}.")

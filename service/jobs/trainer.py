@@ -1,0 +1,116 @@
+"""The Trainer process: prepares the base encoder and the bundled occupations, then works."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from pathlib import Path
+
+from service.domain.errors import VocationError
+from service.inference.encoder import SideBySide
+from service.inference.model_cache import INITIALISED, ModelCache
+from service.jobs import worker
+from service.jobs.preparation import Preparation
+from service.jobs.queue import RegistrationQueue
+from service.jobs.registering import JOBS_READY, Registrar
+from service.jobs.stages import Stages
+from service.registry import generation, registrations
+from service.registry.artifacts import ArtifactStore
+from service.registry.database import Database, utc_now
+from service.settings import Settings, available_cpus
+from service.telemetry import logs, metrics
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 10.0
+_TICK_SECONDS = 1.0
+# Serving comes first: the Trainer gives way to it on a busy machine.
+_NICE = 10
+
+
+class TrainerProcess:
+    """Starts in a thread, so that the process is alive while the first start takes its time."""
+
+    def __init__(self, settings: Settings) -> None:
+        logs.configure(settings.log_format)
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
+        self._launched = False
+
+    def start(self) -> None:
+        """Start to work."""
+        os.nice(_NICE)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; what runs is resumed by the next start."""
+        self._stopping.set()
+        if self._launched:
+            worker.shut_down()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        home = self._settings.home.resolve()
+        home.mkdir(parents=True, exist_ok=True)
+        # A second service on the same home stands by: two workers would run the same jobs.
+        with (home / "trainer.lock").open("w") as lock:
+            if not self._acquire(lock.fileno()):
+                return
+            while not self._stopping.is_set():
+                try:
+                    self._work(home)
+                except VocationError as error:
+                    logger.error("%s: %s", error.title, error.detail)
+                except Exception:
+                    logger.exception("the Trainer stopped; it tries again")
+                self._stopping.wait(_RETRY_SECONDS)
+
+    def _acquire(self, descriptor: int) -> bool:
+        announced = False
+        while not self._stopping.is_set():
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not announced:
+                    logger.info("another Trainer works on this home: standing by")
+                    announced = True
+                self._stopping.wait(_TICK_SECONDS)
+            else:
+                return True
+        return False
+
+    def _work(self, home: Path) -> None:
+        database = Database(self._settings.resolved_database_url)
+        database.create_schema()
+        artifacts = ArtifactStore(self._settings.resolved_artifact_url, home / "cache")
+        side_by_side = SideBySide(available_cpus())
+        cache = ModelCache(database, artifacts, side_by_side, version_entries=1)
+        preparation = Preparation(self._settings, database, artifacts, side_by_side)
+        preparation.sweep()
+        preparation.prepare_encoder()
+        if not self._launched:
+            worker.launch(database.engine, Stages(database, artifacts, cache))
+            self._launched = True
+        queue = RegistrationQueue(database.engine, self._settings.training_timeout_seconds)
+        with database.write() as connection:
+            generation.put(connection, JOBS_READY, utc_now())
+        preparation.register_bundled(Registrar(database, queue), self._stopping)
+        with database.write() as connection:
+            if generation.get(connection, INITIALISED) is None:
+                generation.put(connection, INITIALISED, utc_now())
+                generation.bump(connection)
+        logger.info("the Trainer is ready")
+        while not self._stopping.wait(_TICK_SECONDS):
+            self._tick(database)
+
+    def _tick(self, database: Database) -> None:
+        with database.read() as connection:
+            counts = registrations.count_by_state(connection)
+            active = registrations.active_ids(connection)
+        metrics.set_registrations(counts)
+        for registration in worker.ended_without_word(active):
+            with database.write() as connection:
+                registrations.time_out(connection, registration)

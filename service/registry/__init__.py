@@ -1,0 +1,1 @@
+"""Durable truth: occupations, examples, versions, aliases, registrations and artifacts."""

@@ -1,0 +1,92 @@
+"""The registry's database: engine, schema, and the two kinds of transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
+
+from service.domain.errors import StorageUnavailable
+from service.registry.tables import metadata
+
+BUSY_TIMEOUT_MILLISECONDS = 15_000
+
+
+def utc_now() -> str:
+    """The time as the registry stores it: RFC 3339, UTC, microseconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(value: str) -> datetime:
+    """The reverse of :func:`utc_now`."""
+    return datetime.fromisoformat(value)
+
+
+class Database:
+    """One engine with explicit read and write transactions."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _create_engine(url)
+
+    def create_schema(self) -> None:
+        """Create the tables that are missing; safe when several processes start at once."""
+        with self.write() as connection:
+            metadata.create_all(connection)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read transaction."""
+        with _storage_errors(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A write transaction, committed when the block ends without an error.
+
+        On SQLite the write lock is taken at once, so that what the block reads cannot change
+        before it writes. Raises StorageUnavailable on a full, read-only or locked disk.
+        """
+        with _storage_errors(), self.engine.begin() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        # Only the driver's own message: the statement's parameters hold callers' texts.
+        raise StorageUnavailable(f"The registry's database answered: {error.orig}") from None
+
+
+def _create_engine(url: str) -> Engine:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed, hide_parameters=True)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # IMMEDIATE: a transaction that begins with a read must not fail when it comes to write.
+    connection.isolation_level = "IMMEDIATE"
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MILLISECONDS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    # An accepted registration survives a power cut, not only a killed process.
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")

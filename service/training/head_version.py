@@ -1,0 +1,110 @@
+"""The ``head`` method: a calibrated logistic head on the served embeddings of the base encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.types import Example, Label
+from service.inference.encoder import Encoder
+from service.inference.head import Head
+from service.training.discriminant import IN_WEIGHT, OUT_WEIGHT
+from service.training.head import REGISTER_SHIFT, REGISTER_SPREAD, HeadMetrics, fit_head
+
+SEED = 20
+_LIBRARIES = ("numpy", "scikit-learn", "onnxruntime", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedVersion:
+    """What a training made: the head, and the manifest to publish with it."""
+
+    head: Head
+    manifest: Mapping[str, Any]
+
+
+def train_head(
+    encoder: Encoder,
+    background: NDArray[np.float32],
+    examples: Sequence[Example],
+    prevalence: float,
+) -> TrainedVersion:
+    """Train a head on ``examples``; the same examples in any order give the same bytes.
+
+    ``background`` is float32[m, d], embedded by the same encoder.
+    """
+    started = time.perf_counter()
+    ordered = sorted(examples, key=lambda example: example.experience.digest)
+    texts = [example.experience.rendered for example in ordered]
+    embeddings = encoder.encode(texts).embeddings
+    embedded = time.perf_counter()
+    labels = np.array([example.label is Label.IN for example in ordered])
+    fit = fit_head(embeddings, labels, background, prevalence=prevalence, seed=SEED)
+    fitted = time.perf_counter()
+    head = Head(
+        weights=fit.weights,
+        bias=fit.bias,
+        threshold=fit.threshold,
+        uncertain_low=fit.uncertain_low,
+        uncertain_high=fit.uncertain_high,
+        familiarity_floor=fit.familiarity_floor,
+        examples=embeddings,
+        example_digests=tuple(example.experience.digest for example in ordered),
+        example_labels=tuple(example.label.value for example in ordered),
+    )
+    manifest = {
+        "data": {
+            "digest": data_digest(ordered),
+            "examples_in": int(labels.sum()),
+            "examples_out": int((~labels).sum()),
+            "background": len(background),
+            "prevalence": prevalence,
+        },
+        "encoder": {"digest": encoder.digest, "name": encoder.spec.name},
+        "head": {
+            "threshold": fit.threshold,
+            "uncertain": [fit.uncertain_low, fit.uncertain_high],
+            "familiarity_floor": fit.familiarity_floor,
+        },
+        "hyper_parameters": {
+            "in_weight": IN_WEIGHT,
+            "out_weight": OUT_WEIGHT,
+            "register_shift": REGISTER_SHIFT,
+            "register_spread": REGISTER_SPREAD,
+            "seed": SEED,
+        },
+        "metrics": _metrics(fit.metrics),
+        "durations_seconds": {
+            "embed": round(embedded - started, 4),
+            "fit": round(fitted - embedded, 4),
+        },
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+    return TrainedVersion(head, manifest)
+
+
+def _metrics(metrics: HeadMetrics) -> dict[str, dict[str, float]]:
+    intervals = {
+        "average_precision": metrics.average_precision,
+        "f1": metrics.f1,
+        "calibration_error": metrics.calibration_error,
+        "log_loss": metrics.log_loss,
+    }
+    return {
+        name: {"value": round(i.value, 4), "low": round(i.low, 4), "high": round(i.high, 4)}
+        for name, i in intervals.items()
+    }
+
+
+def data_digest(examples: Sequence[Example]) -> str:
+    """SHA-256 over the labelled texts in a fixed order: equal data, equal digest."""
+    rows = sorted((example.experience.digest, example.label.value) for example in examples)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
