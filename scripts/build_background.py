@@ -109,7 +109,9 @@ def english_verb_phrase(sentence: str, label: str) -> str:
     """Drop the subject ("Bakers make bread" -> "make bread"), or return "" where none is seen."""
     words = label.lower().split()
     plural = r"\s+".join([*map(re.escape, words[:-1]), re.escape(words[-1].rstrip("sy")) + r"\w*"])
-    match = re.match(rf"(?:{plural}|they)\s+(?!are\b|is\b|can\b|may\b)(.+)", sentence, re.IGNORECASE)
+    match = re.match(
+        rf"(?:{plural}|they)\s+(?!are\b|is\b|can\b|may\b)(.+)", sentence, re.IGNORECASE
+    )
     return match.group(1) if match else ""
 
 
@@ -171,9 +173,7 @@ def build(esco: list[Row], rome: list[Row], descriptions: dict[str, str], seed: 
     french = [row for row in esco if row["lang"] == "fr"]
     en_bare = round_robin(english, lambda row: row["isco4"], seed, ROWS_PER_PART)
     fr_bare = round_robin(rome, lambda row: row["occupation_code"][:3], seed, ROME_BARE_TITLES)
-    fr_bare += round_robin(
-        french, lambda row: row["isco4"], seed, ROWS_PER_PART - ROME_BARE_TITLES
-    )
+    fr_bare += round_robin(french, lambda row: row["isco4"], seed, ROWS_PER_PART - ROME_BARE_TITLES)
     used = {row["text"].lower() for row in en_bare + fr_bare}
     rest_en = [r for r in english if r["text"].lower() not in used]
     rest_fr = [r for r in rome if r["text"].lower() not in used]

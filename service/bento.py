@@ -12,14 +12,18 @@ from service.api.admission import ClassifyAdmission
 from service.api.app import create_app, path_labels
 from service.api.edge import EdgeInstaller, EdgeLimits
 from service.api.process import ApiProcess
-from service.inference.scorer import BatchItem
+from service.inference.encoder import precision_for
 from service.settings import Settings
 
 settings = Settings()
+# Where BentoML itself loads this module: a device that is not there ends the start with a
+# clear error in place of workers that die and are started again.
+precision_for(settings.device)
 app = create_app()
+process = ApiProcess(settings)
 
 
-@bentoml.service(name="trainer", workers=1, metrics={"enabled": False})
+@bentoml.service(name="trainer", workers=1)
 class Trainer:
     """Runs registrations in a process of its own, supervised by BentoML; it serves no route."""
 
@@ -32,7 +36,7 @@ class Trainer:
 
     @bentoml.on_shutdown
     def stop(self) -> None:
-        """Let the running stage end or be resumed by the next start."""
+        """Stop; what runs is resumed by the next start."""
         self.process.stop()
 
 
@@ -55,23 +59,18 @@ class Api:
     # Never called: declared so that `bentoml serve` starts and supervises the Trainer.
     trainer = bentoml.depends(Trainer)
 
-    def __init__(self) -> None:
-        self.process = ApiProcess(settings)
-        app.state.context = self.process.context
-        processes.append(self.process)
-
     @bentoml.on_startup
     async def start(self) -> None:
-        """Follow the registry from now on."""
-        self.process.start()
+        """Open the registry and follow it from now on."""
+        app.state.context = await asyncio.to_thread(process.start)
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
         """Close what the process holds."""
-        await asyncio.to_thread(self.process.stop)
+        await asyncio.to_thread(process.stop)
 
     async def __is_ready__(self) -> bool:
-        return self.process.cache.ready
+        return process.ready
 
     @bentoml.api(
         route=classify.ROUTE,
@@ -83,16 +82,13 @@ class Api:
     )
     async def classify(self, experiences: list[Any]) -> list[Any]:
         """Score experiences."""
-        return await self.process.score(experiences)
+        return await process.score(experiences)
 
 
-processes: list[ApiProcess] = []
-
-Api.add_asgi_middleware(
+_api: Any = Api
+_api.add_asgi_middleware(
     EdgeInstaller,
     labels=path_labels(app),
     limits=EdgeLimits(settings.max_body_bytes, settings.body_timeout_seconds),
 )
-Api.add_asgi_middleware(ClassifyAdmission, cache=lambda: processes[0].cache)
-
-__all__ = ["Api", "BatchItem", "Trainer"]
+_api.add_asgi_middleware(ClassifyAdmission, process=process)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import classify, problems
 from service.api.edge import BODY, REQUEST_ID, TRUE_PATH
-from service.domain.errors import VocationError
+from service.api.process import ApiProcess
+from service.domain.errors import OccupationNotFound, OccupationNotReady, VocationError
 from service.inference.model_cache import ModelCache
+from service.inference.scorer import BatchItem, RefusedExperience
 
 
 class ClassifyAdmission:
     """Validates a classify request and leaves its batch items for the native route."""
 
-    def __init__(self, app: ASGIApp, cache: Callable[[], ModelCache]) -> None:
+    def __init__(self, app: ASGIApp, process: ApiProcess) -> None:
         self.app = app
-        # A function: the middleware is made before the service has its cache.
-        self._cache = cache
+        self._process = process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit, or answer with a problem document."""
@@ -28,12 +28,26 @@ class ClassifyAdmission:
             return
         try:
             parsed = classify.parse(scope[BODY])
-            if classify.needs_loading(parsed):
-                items = await asyncio.to_thread(classify.admit, parsed, self._cache())
-            else:
-                items = classify.admit(parsed, self._cache())
+            items = await _admit(parsed, self._process.cache)
         except VocationError as error:
             document = problems.problem_of(error, scope[TRUE_PATH], scope[REQUEST_ID])
             await problems.send(send, document)
             return
         await self.app({**scope, classify.ADMITTED: items}, receive, send)
+
+
+async def _admit(parsed: classify.ClassifyRequest, cache: ModelCache) -> list[BatchItem]:
+    if classify.needs_loading(parsed):
+        items = await asyncio.to_thread(classify.admit, parsed, cache)
+    else:
+        items = classify.admit(parsed, cache)
+    # An occupation that this process has not heard of may be seconds old: look before denying it.
+    if any(map(_may_be_new, items)) and await asyncio.to_thread(cache.refresh):
+        items = await asyncio.to_thread(classify.admit, parsed, cache)
+    return items
+
+
+def _may_be_new(item: BatchItem) -> bool:
+    return isinstance(item, RefusedExperience) and isinstance(
+        item.error, OccupationNotFound | OccupationNotReady
+    )

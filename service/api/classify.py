@@ -7,7 +7,7 @@ body was validated at admission, and validating it again would only cost time.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import bentoml
 import orjson
@@ -31,6 +31,7 @@ ROUTE = "/v1/classify"
 MAX_EXPERIENCES = 256
 # Where admission leaves the batch items for the native route.
 ADMITTED = "vocation.admitted"
+
 
 class ExperienceToScore(ExperienceFields):
     """An experience to score."""
@@ -102,13 +103,14 @@ class ClassifyInput(bentoml.IODescriptor):
     async def from_http_request(cls, request: Request, serde: Any) -> ClassifyInput:
         """Take what admission left in the ASGI scope."""
         admitted: list[BatchItem] = request.scope[ADMITTED]
-        return cls.model_construct(experiences=admitted)
+        filled: ClassifyInput = cls.model_construct(experiences=admitted)
+        return filled
 
 
 class ClassifyOutput(bentoml.IODescriptor):
     """Sends the reply that the native route has rendered already."""
 
-    root: list[Any] = []
+    root: ClassVar[list[Any]] = []
 
     @classmethod
     async def to_http_response(cls, obj: Any, serde: Any) -> Response:

@@ -10,6 +10,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Header, Query, Request
 
 from service.domain.errors import NotReady
+from service.inference.model_cache import ModelCache
 from service.jobs.registering import IdempotencyKey, Registrar
 from service.registry.database import Database
 
@@ -20,13 +21,14 @@ class ApiContext:
 
     database: Database
     registrar: Registrar
+    cache: ModelCache
 
 
 def _context(request: Request) -> ApiContext:
     context = getattr(request.app.state, "context", None)
     if context is None:
         raise NotReady("The service is starting.")
-    return cast(ApiContext, context)
+    return cast("ApiContext", context)
 
 
 Context = Annotated[ApiContext, Depends(_context)]

@@ -55,6 +55,7 @@ class PathLabels:
         ]
 
     def __call__(self, path: str) -> str:
+        """The label of a path."""
         if path in self._exact:
             return path
         for pattern, template in self._patterns:
@@ -182,9 +183,7 @@ class _Reply:
         foreign = dict(headers).get(b"content-type", b"") != problems.MEDIA_TYPE.encode()
         if message["status"] >= 400 and foreign:
             self._replaced = True
-            document = problems.problem_of_status(
-                message["status"], self._path, self._request_id
-            )
+            document = problems.problem_of_status(message["status"], self._path, self._request_id)
             kept = [(k, v) for k, v in headers if k in (b"allow", b"www-authenticate")]
             await self._send_problem(document, kept)
             return

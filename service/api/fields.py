@@ -75,7 +75,7 @@ def field_errors(
     details: Iterable[Mapping[str, Any]], prefix: Sequence[str | int] = ()
 ) -> tuple[FieldError, ...]:
     """Pydantic's error details as field errors with JSON pointers; inputs are never repeated."""
-    found = []
+    found: list[FieldError] = []
     for detail in details:
         pointer = _pointer([*prefix, *detail["loc"]])
         named = detail["ctx"]["fields"] if detail["type"] == _NAMED_FIELDS else ()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from service.api.context import ApiContext
+from service.domain.errors import NotReady
 from service.inference.encoder import SideBySide
 from service.inference.model_cache import ModelCache
 from service.inference.scorer import BatchItem, RefusedExperience, ScoredExperience, Scorer
@@ -27,63 +28,87 @@ _FLUSH_SECONDS = 1.0
 
 
 class ApiProcess:
-    """Everything that one API process holds."""
+    """Everything that one API process holds; nothing is opened before :meth:`start`."""
 
     def __init__(self, settings: Settings) -> None:
-        logs.configure(settings.log_format)
+        self._settings = settings
+        self._running: _Running | None = None
+
+    def start(self) -> ApiContext:
+        """Open the registry, load what it holds and follow it; returns what the routes need."""
+        logs.configure(self._settings.log_format)
+        self._running = _Running(self._settings)
+        return self._running.context
+
+    @property
+    def cache(self) -> ModelCache:
+        """The model cache; raises NotReady before the start."""
+        return self._started().cache
+
+    @property
+    def ready(self) -> bool:
+        """Whether the base encoder and the champions are loaded."""
+        return self._running is not None and self._running.cache.ready
+
+    async def score(self, batch: Sequence[BatchItem]) -> list[ScoredExperience | RefusedExperience]:
+        """Score one batch off the event loop."""
+        running = self._started()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(running.batches, running.scorer.score, batch)
+
+    def stop(self) -> None:
+        """Stop following, flush the metrics and close the connections."""
+        if self._running is not None:
+            self._running.stop()
+
+    def _started(self) -> _Running:
+        if self._running is None:
+            raise NotReady("The service is starting.")
+        return self._running
+
+
+class _Running:
+    def __init__(self, settings: Settings) -> None:
         self._poll_seconds = settings.registry_poll_seconds
         self._database = Database(settings.resolved_database_url)
         self._database.create_schema()
         self._queue = RegistrationQueue(self._database.engine, settings.training_timeout_seconds)
         self._side_by_side = SideBySide(settings.resolved_threads)
-        artifacts = ArtifactStore(
-            settings.resolved_artifact_url, settings.home.resolve() / "cache"
-        )
+        artifacts = ArtifactStore(settings.resolved_artifact_url, settings.home.resolve() / "cache")
         self.cache = ModelCache(
             self._database, artifacts, self._side_by_side, settings.version_cache_entries
         )
-        self.context = ApiContext(self._database, Registrar(self._database, self._queue))
+        registrar = Registrar(self._database, self._queue)
+        self.context = ApiContext(self._database, registrar, self.cache)
         self._tally = PredictionTally()
-        self._scorer = Scorer(self._database, self._tally)
-        self._batches = ThreadPoolExecutor(1, thread_name_prefix="batch")
+        self.scorer = Scorer(self._database, self._tally)
+        # One batch at a time: its texts already run on every thread.
+        self.batches = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self._stopping = threading.Event()
         self._followers = [
             threading.Thread(target=self._follow_registry, name="registry", daemon=True),
             threading.Thread(target=self._flush_metrics, name="metrics", daemon=True),
         ]
-
-    def start(self) -> None:
-        """Load what the registry holds and follow it."""
-        # Objects of the start-up live for ever: full collections over them stall requests
-        # (measured: p99 of 150 to 370 ms without this, 27 ms with it).
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
         for follower in self._followers:
             follower.start()
 
-    async def score(
-        self, batch: Sequence[BatchItem]
-    ) -> list[ScoredExperience | RefusedExperience]:
-        """Score one batch off the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._batches, self._scorer.score, batch)
-
     def stop(self) -> None:
-        """Stop following, flush the metrics and close the connections."""
         self._stopping.set()
         for follower in self._followers:
             follower.join(timeout=5)
-        self._batches.shutdown(wait=True)
+        self.batches.shutdown(wait=True)
         self._side_by_side.close()
         self._tally.flush()
         self._queue.close()
         self._database.close()
 
     def _follow_registry(self) -> None:
+        frozen = False
         while not self._stopping.is_set():
             try:
-                self.cache.refresh()
+                if self.cache.refresh() and not frozen:
+                    _freeze_start_up()
+                    frozen = True
             except Exception:
                 # A registry that cannot be read now may be readable in a moment; what is loaded
                 # goes on answering.
@@ -93,3 +118,11 @@ class ApiProcess:
     def _flush_metrics(self) -> None:
         while not self._stopping.wait(_FLUSH_SECONDS):
             self._tally.flush()
+
+
+def _freeze_start_up() -> None:
+    # Objects of the start-up live for ever: full collections over them stall requests
+    # (measured: p99 of 150 to 370 ms without this, 27 ms with it).
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)

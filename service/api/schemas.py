@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from service.api.fields import OCCUPATION_ID, ExperienceFields, Strict, Text, field_error
-from service.domain.types import Example, Label, Method, RegistrationState, Stage
-from service.jobs.registering import MAX_EXAMPLES, MIN_IN_EXAMPLES, NewOccupation
+from service.domain.types import Example, Label, Method, NewOccupation, RegistrationState, Stage
+from service.jobs.registering import MAX_EXAMPLES, MIN_IN_EXAMPLES
 
 OccupationId = Annotated[str, Field(pattern=OCCUPATION_ID)]
 

@@ -104,6 +104,18 @@ class Occupation:
 
 
 @dataclass(frozen=True, slots=True)
+class NewOccupation:
+    """What a researcher sends to register an occupation."""
+
+    id: str
+    name: str
+    description: str
+    prevalence: float
+    method: Method
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion:
     """The immutable result of one training."""
 

@@ -31,8 +31,7 @@ _CUDA_ROWS = 32
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Embeddings float32[n, d], tokens int64[n] and truncated bool[n], in the order of the texts;
-    the seconds that tokenising and encoding took."""
+    """Embeddings float32[n, d], tokens int64[n] and truncated bool[n], in the order of the texts."""
 
     embeddings: NDArray[np.float32]
     tokens: NDArray[np.int64]
@@ -191,9 +190,7 @@ def _feeds(
     return {name: feeds[name] for name in spec.inputs}
 
 
-def _equal_shapes(
-    tokens: Sequence[Tokens], max_tokens: int
-) -> Iterable[tuple[list[int], int]]:
+def _equal_shapes(tokens: Sequence[Tokens], max_tokens: int) -> Iterable[tuple[list[int], int]]:
     by_length: dict[int, list[int]] = {}
     for index, item in enumerate(tokens):
         fitting = (n for n in _CUDA_LENGTHS if n >= len(item.ids))

@@ -290,5 +290,3 @@ def make_target(loaded: Sequence[LoadedVersion]) -> Target:
             )
         )
     return Target(tuple(loaded), tuple(groups))
-
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -207,9 +206,7 @@ def _encode(requests: Sequence[ScoringRequest], texts: Sequence[str]) -> dict[st
     return embedded
 
 
-def _familiarity(
-    group: EncoderGroup, embeddings: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _familiarity(group: EncoderGroup, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Largest cosine similarity float32[n, versions] to the background or a version's examples.
 
     The examples are asked only for a text that the background does not make familiar already.

@@ -29,5 +29,6 @@ class Tokenizer:
         self._tokenizer.enable_truncation(spec.max_tokens)
 
     def __call__(self, text: str) -> Tokens:
+        """Tokenise a text."""
         encoding = self._tokenizer.encode(text)
         return Tokens(np.array(encoding.ids, dtype=np.int64), bool(encoding.overflowing))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from service.domain.errors import FieldError, InvalidFields, NotReady
-from service.domain.types import Example, Method, Origin, Registration
+from service.domain.types import Example, Method, NewOccupation, Origin, Registration
 from service.jobs.queue import RegistrationQueue
 from service.registry import generation, occupations, registrations
 from service.registry.database import Database
@@ -18,18 +18,6 @@ MAX_EXAMPLES = 2_000
 
 # Set by the Trainer once the job tables exist.
 JOBS_READY = "jobs_ready"
-
-
-@dataclass(frozen=True, slots=True)
-class NewOccupation:
-    """What a researcher sends to register an occupation."""
-
-    id: str
-    name: str
-    description: str
-    prevalence: float
-    method: Method
-    examples: tuple[Example, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,9 +64,7 @@ def set_champion(connection: Connection, occupation: str, number: int) -> None:
     connection.execute(
         delete(aliases).where(aliases.c.occupation == occupation, aliases.c.alias == CHAMPION)
     )
-    connection.execute(
-        insert(aliases).values(occupation=occupation, alias=CHAMPION, number=number)
-    )
+    connection.execute(insert(aliases).values(occupation=occupation, alias=CHAMPION, number=number))
     generation.bump(connection)
 
 
@@ -163,7 +161,7 @@ def _next_number(connection: Connection, occupation: str) -> int:
         .where(version_numbers.c.occupation == occupation)
         .values(last=last + 1)
     )
-    return last + 1
+    return int(last) + 1
 
 
 def _version(row: Row[Any]) -> ModelVersion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from types import TracebackType
+from typing import Self
 
 from tqdm import tqdm
 
@@ -47,7 +48,7 @@ class Progress:
             self._announced = quarter
             logger.info("%s: %d/%d %s", self._what, done, self._total, what)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -11,8 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.domain.errors import InvalidFields
-from service.domain.types import Example, Experience, Label, Method
-from service.jobs.registering import NewOccupation
+from service.domain.types import Example, Experience, Label, Method, NewOccupation
 
 
 class _ExampleEntry(BaseModel):

@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def _load(source: Path) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize
 
-    model = SentenceTransformer(
+    model: SentenceTransformer = SentenceTransformer(
         str(source), device="cpu", model_kwargs={"use_safetensors": True}, local_files_only=True
     )
     if not any(isinstance(module, Normalize) for module in model):
@@ -96,7 +96,8 @@ def _load(source: Path) -> SentenceTransformer:
 
 
 def _max_tokens(model: SentenceTransformer) -> int:
-    config = model[0].auto_model.config
+    transformer: Any = model[0]
+    config = transformer.auto_model.config
     positions = int(getattr(config, "max_position_embeddings", MAX_TOKENS))
     if config.model_type in ("xlm-roberta", "roberta", "camembert", "mpnet"):
         # These count positions from the padding id on (transformers, create_position_ids).
@@ -155,7 +156,9 @@ def _verify(
     reference = np.asarray(model.encode(list(PROBES), batch_size=1), dtype=np.float32)
     fp32 = np.concatenate(
         [
-            graph.run([OUTPUT], {k: v for k, v in _inputs(model, text).items() if k in spec.inputs})[0]
+            graph.run(
+                [OUTPUT], {k: v for k, v in _inputs(model, text).items() if k in spec.inputs}
+            )[0]
             for text in PROBES
         ]
     )

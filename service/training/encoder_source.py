@@ -23,8 +23,10 @@ _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "*/*.s
 
 @dataclass(frozen=True, slots=True)
 class EncoderSource:
-    """A folder with an encoder's weights in safetensors, in sentence-transformers' layout or in
-    plain transformers' layout (then mean pooling is taken)."""
+    """A folder with an encoder's weights in safetensors.
+
+    In sentence-transformers' layout, or in plain transformers' layout (then the mean is pooled).
+    """
 
     name: str
     folder: Path

@@ -225,9 +225,7 @@ def _uncertain_band(calibration: AffineCalibration, threshold: float) -> tuple[f
     return float(band[0]), float(band[1])
 
 
-def _familiarity_floor(
-    examples: NDArray[np.float32], background: NDArray[np.float32]
-) -> float:
+def _familiarity_floor(examples: NDArray[np.float32], background: NDArray[np.float32]) -> float:
     """The nearest-neighbour similarity that all but `UNFAMILIAR_RATE` of the background reach."""
     probes = np.linspace(0, len(background) - 1, min(FAMILIARITY_ROWS, len(background)))
     chosen = np.unique(probes.astype(np.intp))

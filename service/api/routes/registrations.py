@@ -33,7 +33,10 @@ def read(id: str, context: Context, response: Response) -> RegistrationOut:
     """State, stage and progress; `Retry-After` while it runs."""
     with context.database.read() as connection:
         registration = registrations.get_registration(connection, id)
-    if not registration.state.finished:
+    if registration.state.finished:
+        # Who reads here that a version is published finds it served.
+        context.cache.refresh()
+    else:
         response.headers["Retry-After"] = "1"
     return registration_reply(registration)
 

@@ -58,4 +58,5 @@ def promote(id: str, body: ChampionIn, context: Context) -> ChampionOut:
     with context.database.write() as connection:
         occupations.get_occupation(connection, id)
         versions.set_champion(connection, id, body.version)
+    context.cache.refresh()
     return ChampionOut(occupation=id, version=body.version)

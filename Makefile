@@ -1,0 +1,44 @@
+# `make serve` and `make test` are all that is needed on a machine with Python 3.11 to 3.13.
+PYTHON ?= python3
+PORT ?= 3000
+HOST ?= 127.0.0.1
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: serve test check lint types imports unit end-to-end bento clean
+
+$(INSTALLED): constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt -e '.[dev]'
+	touch $@
+
+serve: $(INSTALLED)
+	@PORT=$(PORT) HOST=$(HOST) exec $(BIN)/vocation serve
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+check: lint types imports test
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+unit: $(INSTALLED)
+	$(BIN)/pytest -m 'not end_to_end'
+
+end-to-end: $(INSTALLED)
+	$(BIN)/pytest -m end_to_end
+
+bento: $(INSTALLED)
+	$(BIN)/bentoml build
+
+clean:
+	rm -rf $(VENV) build *.egg-info models/artifacts models/cache models/registry.sqlite*
