@@ -18,13 +18,17 @@ OCCUPATION_ID = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"
 _NAMED_FIELDS = "named_fields"
 
 
-def _refuse_nul(value: str) -> str:
+def _storable(value: str) -> str:
     if "\x00" in value:
         raise PydanticCustomError("nul", "must not contain NUL characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("surrogate", "must not contain lone surrogates") from None
     return value
 
 
-Text = Annotated[str, AfterValidator(_refuse_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
 LongText = Annotated[Text, Field(max_length=MAX_CHARACTERS)]
 
 

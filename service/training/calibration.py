@@ -1,4 +1,4 @@
-"""From a discriminant's score to a probability at the declared prevalence, and how true it is."""
+"""From a discriminant's score to a probability: Platt's sigmoid, with weights."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def fit_affine(scores: Floats, targets: Floats, weights: Floats) -> AffineCalibr
         logits = design @ parameters
         return float(weights @ (np.logaddexp(0.0, logits) - targets * logits))
 
-    hessian = np.eye(2)
+    hessian: Floats = np.eye(2)
     for _ in range(_NEWTON_STEPS):
         chance = sigmoid(design @ current)
         gradient = design.T @ (weights * (chance - targets))
@@ -76,23 +76,5 @@ def fit_affine(scores: Floats, targets: Floats, weights: Floats) -> AffineCalibr
         current = current - size * step
         if float(np.abs(size * step).max()) < _CONVERGED:
             break
-    return AffineCalibration(float(current[0]), float(current[1]), np.linalg.inv(hessian))
-
-
-def expected_calibration_error(
-    probabilities: Floats, outcomes: Floats, weights: Floats, bins: int = 15
-) -> float:
-    """Weighted mean gap between predicted and observed shares over equal-width bins.
-
-    Source: Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian
-    binning" (2015); 15 bins as in Guo et al., "On calibration of modern neural networks" (2017).
-    """
-    index = np.minimum((probabilities * bins).astype(np.intp), bins - 1)
-    gap = np.bincount(index, weights=weights * (probabilities - outcomes), minlength=bins)
-    return float(np.abs(gap).sum() / weights.sum())
-
-
-def log_loss(probabilities: Floats, outcomes: Floats, weights: Floats) -> float:
-    """Weighted mean of the negative log likelihood of the outcomes (0 or 1)."""
-    likelihood = np.where(outcomes > 0.5, probabilities, 1.0 - probabilities)
-    return float(-(weights @ np.log(np.maximum(likelihood, 1e-12))) / weights.sum())
+    covariance = np.linalg.inv(hessian).astype(np.float64)
+    return AffineCalibration(float(current[0]), float(current[1]), covariance)

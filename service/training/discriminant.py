@@ -1,7 +1,7 @@
 """The direction of a head: weighted regularised least squares, with exact held-out scores.
 
 With the background carrying most of the weight this is a linear discriminant with the
-background's covariance, and unlike the textbook discriminant it uses `out` examples too. It is
+background's covariance (ridge added), and unlike the textbook discriminant it uses `out` examples too. It is
 closed form, so every example's score can be had as if it had been left out, at no extra fit.
 """
 
@@ -15,11 +15,14 @@ from scipy.linalg import cho_factor, cho_solve
 
 Floats = NDArray[np.float64]
 
-# Total weight of each class beside the background's 1, and the ridge as a share of the mean
-# variance: docs/few-shot-heads.md has the table they were chosen from.
-IN_WEIGHT = 0.05
-OUT_WEIGHT = 0.15
+# Ridge, as a share of the mean variance of a feature: docs/few-shot-heads.md has the table.
 RIDGE = 0.2
+
+# Weight of each class beside the background's 1: a base, and more for every pair of an `in` and an
+# `out` example, since labelled rows of both kinds tell more than the background. Same table.
+IN_WEIGHT, IN_WEIGHT_PER_PAIR = 0.05, 0.001
+OUT_WEIGHT, OUT_WEIGHT_PER_PAIR = 0.15, 0.0025
+MOST_PAIRS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,21 @@ class Discriminant:
     weights: Floats
     bias: float
     held_out: Floats
+
+
+def class_weights(labels: NDArray[np.bool_], shares: Floats) -> Floats:
+    """Weights float64[n] of examples by which each class weighs what this module says in total.
+
+    Args:
+        labels: bool[n], true for `in`; at least one is.
+        shares: float64[n], 1 divided by the number of copies of the example's text.
+    """
+    size_in, size_out = float(shares[labels].sum()), float(shares[~labels].sum())
+    pairs = min(size_in, size_out, MOST_PAIRS)
+    each_in = (IN_WEIGHT + IN_WEIGHT_PER_PAIR * pairs) / size_in
+    each_out = (OUT_WEIGHT + OUT_WEIGHT_PER_PAIR * pairs) / max(size_out, 1.0)
+    weights: Floats = shares * np.where(labels, each_in, each_out)
+    return weights
 
 
 def fit_discriminant(

@@ -1,61 +1,82 @@
 """Fit a head: from labelled embeddings and the background to a score that can be published.
 
 The served score is ``sigmoid(weights . e + bias)``: calibration and the prevalence are affine in
-the embedding, so they are folded into the weights. Figures: docs/few-shot-heads.md.
+the embedding, so they are folded into the weights. Recipe and figures: docs/few-shot-heads.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_limits
 
-from service.training.calibration import (
-    AffineCalibration,
-    expected_calibration_error,
-    fit_affine,
-    log_loss,
-    sigmoid,
+from service.training.calibration import AffineCalibration, fit_affine, sigmoid
+from service.training.discriminant import (
+    IN_WEIGHT,
+    IN_WEIGHT_PER_PAIR,
+    MOST_PAIRS,
+    OUT_WEIGHT,
+    OUT_WEIGHT_PER_PAIR,
+    RIDGE,
+    Discriminant,
+    class_weights,
+    fit_discriminant,
 )
-from service.training.discriminant import IN_WEIGHT, OUT_WEIGHT, fit_discriminant
-from service.training.thresholds import f1_threshold
+from service.training.measures import Interval, measure
+from service.training.neighbours import UNFAMILIAR_RATE, familiarity_floor, unlike_positives
+from service.training.population import (
+    OUT_PRIOR_ROWS,
+    REGISTER_SHIFT,
+    REGISTER_SPREAD,
+    Population,
+    expected_population,
+)
+from service.training.thresholds import UNCERTAIN_ERRORS, f1_threshold, uncertain_band
+
+__all__ = [
+    "HYPER_PARAMETERS",
+    "REGISTER_SHIFT",
+    "REGISTER_SPREAD",
+    "HeadFit",
+    "HeadMetrics",
+    "Interval",
+    "fit_head",
+]
 
 Floats = NDArray[np.float64]
+Embeddings = NDArray[np.float32]
 
 FEWEST_POSITIVES = 4
+FEWEST_BACKGROUND = 50
 
-# How real texts outside an occupation differ from the background, in held-out scores: their mean
-# lies this share of the way to the positives, and they spread this much wider. Measured on the
-# dev tasks; `out` examples take over as there are more of them than OUT_PRIOR_ROWS.
-REGISTER_SHIFT = 0.2
-REGISTER_SPREAD = 1.4
-OUT_PRIOR_ROWS = 16
-
-# Standard errors of the calibrated logit at the threshold that count as too close to call.
-UNCERTAIN_ERRORS = 1.0
-
-# Share of texts of the background's own kind that the familiarity floor may call unfamiliar.
-UNFAMILIAR_RATE = 0.005
-FAMILIARITY_ROWS = 512
-
-_BOOTSTRAPS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure with the 2.5 and 97.5 percentiles of its bootstrap distribution."""
-
-    value: float
-    low: float
-    high: float
+# What a manifest records of the recipe.
+HYPER_PARAMETERS: Mapping[str, float] = MappingProxyType(
+    {
+        "in_weight": IN_WEIGHT,
+        "in_weight_per_pair": IN_WEIGHT_PER_PAIR,
+        "out_weight": OUT_WEIGHT,
+        "out_weight_per_pair": OUT_WEIGHT_PER_PAIR,
+        "most_pairs": MOST_PAIRS,
+        "ridge": RIDGE,
+        "register_shift": REGISTER_SHIFT,
+        "register_spread": REGISTER_SPREAD,
+        "out_prior_rows": OUT_PRIOR_ROWS,
+        "uncertain_errors": UNCERTAIN_ERRORS,
+        "unfamiliar_rate": UNFAMILIAR_RATE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class HeadMetrics:
-    """Held-out figures at the declared prevalence, background rows standing for the rest."""
+    """Held-out figures on the population expected at the declared prevalence, and what it is of.
+
+    `background_set_aside` rows were too near to the positives to stand for everybody else.
+    """
 
     average_precision: Interval
     f1: Interval
@@ -64,13 +85,20 @@ class HeadMetrics:
     positives: int
     negatives: int
     background: int
+    background_set_aside: int
 
 
 @dataclass(frozen=True, slots=True)
 class HeadFit:
-    """A fitted head: everything that serving needs, and how good it looked when held out."""
+    """A fitted head: everything that serving needs, and how good it looked when held out.
 
-    weights: NDArray[np.float32]
+    ``weights`` float32[d]; the score of an embedding e is ``sigmoid(weights . e + bias)``, `in`
+    from ``threshold`` upwards, too close to call from ``uncertain_low`` to ``uncertain_high``, and
+    unfamiliar where the largest cosine similarity of e to the examples and the background is
+    below ``familiarity_floor``.
+    """
+
+    weights: Embeddings
     bias: float
     threshold: float
     uncertain_low: float
@@ -79,19 +107,10 @@ class HeadFit:
     metrics: HeadMetrics
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """Held-out scores as a sample of the population at the declared prevalence."""
-
-    scores: Floats
-    outcomes: Floats
-    weights: Floats
-
-
 def fit_head(
-    examples: NDArray[np.float32],
+    examples: Embeddings,
     labels: NDArray[np.bool_],
-    background: NDArray[np.float32],
+    background: Embeddings,
     *,
     prevalence: float,
     seed: int,
@@ -104,7 +123,7 @@ def fit_head(
         labels: bool[n], true for `in`. At least 4 distinct `in` texts; `out` is optional.
         background: float32[m, d] unit-length embeddings of the background, m at least 50.
         prevalence: expected share of positives among the texts that will be scored.
-        seed: seeds the bootstrap of the intervals and nothing that is served.
+        seed: seeds the redraws behind the intervals, and nothing that is served.
         groups: intp[n], equal for copies of a text; by default equal embeddings are copies.
 
     Raises:
@@ -112,198 +131,118 @@ def fit_head(
             between 0 and 1, or there are too few distinct positives or background rows.
     """
     _check(examples, labels, background, prevalence)
-    copies = _copies(examples) if groups is None else np.unique(groups, return_inverse=True)[1]
-    _check_positives(labels, copies)
+    copies = _copies(examples, groups)
+    distinct = len(np.unique(copies[labels]))
+    if distinct < FEWEST_POSITIVES:
+        message = f"{distinct} distinct `in` examples, at least {FEWEST_POSITIVES} are needed"
+        raise ValueError(message)
     # One thread: sums in another order would give other bytes.
     with threadpool_limits(limits=1, user_api="blas"):
         return _fit(examples, labels, background, prevalence, seed, copies)
 
 
 def _fit(
-    examples: NDArray[np.float32],
+    examples: Embeddings,
     labels: NDArray[np.bool_],
-    background: NDArray[np.float32],
+    background: Embeddings,
     prevalence: float,
     seed: int,
     copies: NDArray[np.intp],
 ) -> HeadFit:
+    """Fit with checked arguments on one thread."""
     shares = 1.0 / np.bincount(copies)[copies]  # copies of a text count once
-    rows = np.concatenate([examples, background]).astype(np.float64)
-    targets = np.concatenate([np.where(labels, 1.0, -1.0), np.full(len(background), -1.0)])
-    weights = np.concatenate(
-        [_class_weights(labels, shares), np.full(len(background), 1.0 / len(background))]
-    )
-    row_groups = np.concatenate([copies, copies.max() + 1 + np.arange(len(background))])
-    fit = fit_discriminant(rows, targets, weights, row_groups)
-    held_out = fit.held_out[: len(examples)]
-    sample, calibration = _calibrate(
-        held_out[labels],
-        shares[labels],
-        held_out[~labels],
-        shares[~labels],
-        fit.held_out[len(examples) :],
+    kept = background[unlike_positives(examples[labels], copies[labels], background)]
+    line = _line(examples, labels, kept, shares, copies)
+    population = expected_population(
+        line.held_out[: len(examples)],
+        labels,
+        shares,
+        line.held_out[len(examples) :],
         prevalence,
     )
-    chances = sigmoid(calibration.logits(sample.scores))
-    threshold = f1_threshold(chances, sample.outcomes, sample.weights)
-    low, high = _uncertain_band(calibration, threshold)
+    calibration = _calibrate(population, float(shares[labels].sum()), prevalence)
+    chances = sigmoid(calibration.logits(population.scores))
+    threshold = f1_threshold(chances, population.outcomes, population.weights)
+    low, high = uncertain_band(calibration, threshold)
+    rest = np.arange(len(kept))
+    figures = measure(
+        threshold,
+        chances,
+        population.outcomes,
+        population.weights,
+        units=np.concatenate([copies, copies.max() + 1 + rest]),
+        strata=np.concatenate([labels.astype(np.intp), np.full_like(rest, 2)]),
+        seed=seed,
+    )
     return HeadFit(
-        weights=(calibration.slope * fit.weights).astype(np.float32),
-        bias=calibration.slope * fit.bias + calibration.offset,
+        weights=(calibration.slope * line.weights).astype(np.float32),
+        bias=calibration.slope * line.bias + calibration.offset,
         threshold=threshold,
         uncertain_low=low,
         uncertain_high=high,
-        familiarity_floor=_familiarity_floor(examples, background),
-        metrics=_metrics(sample, chances, threshold, labels, len(background), seed),
-    )
-
-
-def _class_weights(labels: NDArray[np.bool_], shares: Floats) -> Floats:
-    """Weights float64[n] by which each class weighs what its constant says in total."""
-    weights = shares.copy()
-    for label, total in ((True, IN_WEIGHT), (False, OUT_WEIGHT)):
-        members = labels == label
-        weights[members] *= total / max(float(shares[members].sum()), 1.0)
-    return weights
-
-
-def _calibrate(
-    positives: Floats,
-    positive_shares: Floats,
-    negatives: Floats,
-    negative_shares: Floats,
-    background: Floats,
-    prevalence: float,
-) -> tuple[_Sample, AffineCalibration]:
-    """Fit the sigmoid on held-out positives, `out` examples and the moved background."""
-    distinct = float(positive_shares.sum())
-    distinct_out = float(negative_shares.sum())
-    moved = _move_background(positives, negatives, negative_shares, background)
-    trust = distinct_out / (distinct_out + OUT_PRIOR_ROWS)
-    rest = 1.0 - prevalence
-    sample = _Sample(
-        scores=np.concatenate([positives, negatives, moved]),
-        outcomes=np.concatenate([np.ones_like(positives), np.zeros(len(negatives) + len(moved))]),
-        weights=np.concatenate(
-            [
-                prevalence * positive_shares / distinct,
-                rest * trust * negative_shares / max(distinct_out, 1.0),
-                np.full(len(moved), rest * (1.0 - trust) / len(moved)),
-            ]
+        familiarity_floor=familiarity_floor(background),
+        metrics=HeadMetrics(
+            average_precision=figures.average_precision,
+            f1=figures.f1,
+            calibration_error=figures.calibration_error,
+            log_loss=figures.log_loss,
+            positives=int(labels.sum()),
+            negatives=int((~labels).sum()),
+            background=len(kept),
+            background_set_aside=len(background) - len(kept),
         ),
     )
-    # Platt's target for positives: one more positive and one more negative than were seen.
-    softened = sample.outcomes * (distinct + 1.0) / (distinct + 2.0)
-    calibration = fit_affine(sample.scores, softened, sample.weights * distinct / prevalence)
-    return sample, calibration
 
 
-def _move_background(
-    positives: Floats, negatives: Floats, negative_shares: Floats, background: Floats
-) -> Floats:
-    """Held-out background scores float64[m] moved to where real negatives are expected."""
-    start, spread = float(background.mean()), float(background.std())
-    gap = max(float(positives.mean()) - start, spread)
-    count = float(negative_shares.sum())
-    centre = start + REGISTER_SHIFT * gap
-    variance = (REGISTER_SPREAD * spread) ** 2
-    if count:
-        total = OUT_PRIOR_ROWS + count
-        centre = (OUT_PRIOR_ROWS * centre + float(negative_shares @ negatives)) / total
-        scatter = float(negative_shares @ (negatives - centre) ** 2)
-        variance = (OUT_PRIOR_ROWS * variance + scatter) / total
-    moved: Floats = centre + (background - start) * (np.sqrt(variance) / max(spread, 1e-12))
-    return moved
-
-
-def _uncertain_band(calibration: AffineCalibration, threshold: float) -> tuple[float, float]:
-    """The scores within `UNCERTAIN_ERRORS` standard errors of the threshold, in logits."""
-    logit = float(np.log(threshold / (1.0 - threshold)))
-    slope = calibration.slope or 1.0
-    margin = UNCERTAIN_ERRORS * calibration.logit_error((logit - calibration.offset) / slope)
-    band = sigmoid(np.array([logit - margin, logit + margin]))
-    return float(band[0]), float(band[1])
-
-
-def _familiarity_floor(examples: NDArray[np.float32], background: NDArray[np.float32]) -> float:
-    """The nearest-neighbour similarity that all but `UNFAMILIAR_RATE` of the background reach."""
-    probes = np.linspace(0, len(background) - 1, min(FAMILIARITY_ROWS, len(background)))
-    chosen = np.unique(probes.astype(np.intp))
-    similarity = background[chosen] @ np.concatenate([background, examples]).T
-    similarity[np.arange(len(chosen)), chosen] = -1.0
-    return float(np.quantile(similarity.max(axis=1), UNFAMILIAR_RATE))
-
-
-def _metrics(
-    sample: _Sample,
-    chances: Floats,
-    threshold: float,
+def _line(
+    examples: Embeddings,
     labels: NDArray[np.bool_],
-    background: int,
-    seed: int,
-) -> HeadMetrics:
-    """Held-out figures with bootstrap intervals over the labelled rows and the background."""
-
-    def figures(weights: Floats) -> tuple[float, float, float, float]:
-        called = chances >= threshold
-        found = float(weights[called] @ sample.outcomes[called])
-        size = float(weights[called].sum() + weights @ sample.outcomes)
-        return (
-            float(average_precision_score(sample.outcomes, chances, sample_weight=weights)),
-            2.0 * found / size if size else 0.0,
-            expected_calibration_error(chances, sample.outcomes, weights),
-            log_loss(chances, sample.outcomes, weights),
-        )
-
-    generator = np.random.default_rng(seed)
-    bounds = (int(labels.sum()), len(labels), len(sample.scores))
-    draws = []
-    for _ in range(_BOOTSTRAPS):
-        weights = sample.weights.copy()
-        for start, stop in zip((0, *bounds[:-1]), bounds, strict=True):
-            drawn = generator.integers(stop - start, size=stop - start) if stop > start else []
-            weights[start:stop] *= np.bincount(drawn, minlength=stop - start)
-        draws.append(figures(weights))
-    low, high = np.percentile(np.array(draws), [2.5, 97.5], axis=0)
-    intervals = [
-        Interval(value, float(bottom), float(top))
-        for value, bottom, top in zip(figures(sample.weights), low, high, strict=True)
-    ]
-    return HeadMetrics(*intervals, bounds[0], bounds[1] - bounds[0], background)
+    background: Embeddings,
+    shares: Floats,
+    copies: NDArray[np.intp],
+) -> Discriminant:
+    """The uncalibrated linear score of the examples and, after them, the background."""
+    rest = len(background)
+    return fit_discriminant(
+        rows=np.concatenate([examples, background]).astype(np.float64),
+        targets=np.concatenate([np.where(labels, 1.0, -1.0), np.full(rest, -1.0)]),
+        weights=np.concatenate([class_weights(labels, shares), np.full(rest, 1.0 / rest)]),
+        groups=np.concatenate([copies, copies.max() + 1 + np.arange(rest)]),
+    )
 
 
-def _copies(examples: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Group numbers intp[n]: equal for equal embeddings."""
+def _calibrate(population: Population, positives: float, prevalence: float) -> AffineCalibration:
+    """Fit the sigmoid on the population, counting as many positives as there are texts."""
+    # Platt's target for positives, as if one more had been seen on either side: four positives
+    # that are all well separated must not promise certainty.
+    softened = population.outcomes * (positives + 1.0) / (positives + 2.0)
+    return fit_affine(population.scores, softened, population.weights * positives / prevalence)
+
+
+def _copies(examples: Embeddings, groups: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Group numbers intp[n] from 0, by the caller's groups or by equal embeddings."""
+    if groups is not None:
+        return np.unique(groups, return_inverse=True)[1].reshape(-1)
     return np.unique(examples, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _check(
-    examples: NDArray[np.float32],
+    examples: Embeddings,
     labels: NDArray[np.bool_],
-    background: NDArray[np.float32],
+    background: Embeddings,
     prevalence: float,
 ) -> None:
     """Raise ValueError for arguments that no head can be fitted on."""
+    problem = ""
     if examples.ndim != 2 or background.ndim != 2 or examples.shape[1] != background.shape[1]:
-        message = f"embeddings {examples.shape} and background {background.shape} do not match"
-        raise ValueError(message)
-    if labels.shape != (len(examples),):
-        message = f"{len(examples)} examples but labels of shape {labels.shape}"
-        raise ValueError(message)
-    if not (np.isfinite(examples).all() and np.isfinite(background).all()):
-        message = "embeddings hold values that are not finite"
-        raise ValueError(message)
-    if not 0.0 < prevalence < 1.0:
-        message = f"prevalence {prevalence} is not strictly between 0 and 1"
-        raise ValueError(message)
-    if len(background) < 50:
-        message = f"{len(background)} background rows are too few"
-        raise ValueError(message)
-
-
-def _check_positives(labels: NDArray[np.bool_], copies: NDArray[np.intp]) -> None:
-    """Raise ValueError where there are too few distinct positives to hold any out."""
-    distinct = len(np.unique(copies[labels]))
-    if distinct < FEWEST_POSITIVES:
-        message = f"{distinct} distinct `in` examples, at least {FEWEST_POSITIVES} are needed"
-        raise ValueError(message)
+        problem = f"embeddings {examples.shape} and background {background.shape} do not match"
+    elif labels.shape != (len(examples),) or labels.dtype != np.bool_:
+        problem = f"{len(examples)} examples but labels {labels.dtype}{labels.shape}"
+    elif not (np.isfinite(examples).all() and np.isfinite(background).all()):
+        problem = "embeddings hold values that are not finite"
+    elif not 0.0 < prevalence < 1.0:
+        problem = f"prevalence {prevalence} is not strictly between 0 and 1"
+    elif len(background) < FEWEST_BACKGROUND:
+        problem = f"{len(background)} background rows, at least {FEWEST_BACKGROUND} are needed"
+    if problem:
+        raise ValueError(problem)

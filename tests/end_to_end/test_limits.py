@@ -1,0 +1,87 @@
+"""Overload and deadlines: BentoML's own replies, as problem documents."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from tests.support.running_service import RunningService, running
+
+LONG = {"text": "Conduite de projets et encadrement d'équipes pluridisciplinaires. " * 40}
+
+
+def test_too_many_requests_are_refused_with_retry_after_and_the_rest_are_answered(
+    fresh_home: Path,
+) -> None:
+    with running(fresh_home, environment={"VOCATION_MAX_CONCURRENCY": "2"}) as service:
+        together = threading.Barrier(16)
+
+        def ask(_: int) -> httpx.Response:
+            together.wait()
+            return service.client.post("/v1/classify", json={"experiences": [LONG] * 64})
+
+        with ThreadPoolExecutor(16) as pool:
+            replies = list(pool.map(ask, range(16)))
+        assert {reply.status_code for reply in replies} == {200, 429}
+        for refused in (reply for reply in replies if reply.status_code == 429):
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert refused.headers["retry-after"] == "1"
+            assert refused.json()["code"] == "overloaded"
+        assert service.classify([LONG])
+
+
+def test_a_request_over_its_deadline_is_a_504(fresh_home: Path) -> None:
+    environment = {"VOCATION_REQUEST_TIMEOUT_SECONDS": "1", "VOCATION_THREADS": "1"}
+    with running(fresh_home, environment=environment) as service:
+        texts = [{"text": f"{n} {LONG['text']}"} for n in range(256)]
+        with ThreadPoolExecutor(4) as pool:
+            replies = list(
+                pool.map(
+                    lambda _: service.client.post("/v1/classify", json={"experiences": texts}),
+                    range(4),
+                )
+            )
+        late = [reply for reply in replies if reply.status_code != 200]
+        assert late
+        assert {reply.json()["code"] for reply in late} <= {"deadline_exceeded", "overloaded"}
+        assert "deadline_exceeded" in {reply.json()["code"] for reply in late}
+
+
+def test_metrics_have_bounded_paths_and_every_stage(service: RunningService) -> None:
+    for number in range(50):
+        service.client.get(f"/v1/occupations/unknown-{number}")
+        service.client.get(f"/nowhere/{number}")
+    service.classify([{"text": "Cheffe de cuisine"}])
+    metrics = service.client.get("/metrics").text
+    assert 'endpoint="/v1/occupations/{id}"' in metrics
+    assert 'endpoint="/{unknown}"' in metrics
+    assert "unknown-7" not in metrics
+    assert "nowhere" not in metrics
+    for stage in ("queue", "tokenise", "encode", "head"):
+        assert f'vocation_stage_seconds_count{{stage="{stage}"}}' in metrics
+    assert "bentoml_service_adaptive_batch_size" in metrics
+
+
+def test_metrics_add_up_over_several_api_workers(fresh_home: Path) -> None:
+    with running(fresh_home, environment={"VOCATION_API_WORKERS": "2"}) as service:
+        count = 40
+        for number in range(count):
+            # A connection each: the kernel spreads them over the workers.
+            with httpx.Client(base_url=service.client.base_url) as client:
+                body = {"experiences": [{"text": f"Poste {number}", "occupations": ["chef"]}]}
+                assert client.post("/v1/classify", json=body).status_code == 200
+        from tests.support.running_service import wait_for
+
+        def counted() -> bool:
+            samples = service.client.get("/metrics").text.splitlines()
+            predictions = sum(
+                float(line.rsplit(" ", 1)[1])
+                for line in samples
+                if line.startswith("vocation_predictions_total{") and 'occupation="chef"' in line
+            )
+            return predictions == count
+
+        wait_for(f"{count} predictions in the metrics of two workers", counted, 10)
