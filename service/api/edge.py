@@ -31,6 +31,7 @@ BODY = "vocation.body"
 
 UNKNOWN_PATH = "/{unknown}"
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._\-]{1,128}$")
+_READINESS = frozenset({"/readyz", "/livez", "/healthz"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _JSON = re.compile(r"^application/(?:[a-z0-9.\-]+\+)?json$")
 
@@ -182,8 +183,8 @@ class _Reply:
         headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
         foreign = dict(headers).get(b"content-type", b"") != problems.MEDIA_TYPE.encode()
         if message["status"] >= 400 and foreign:
-            self._replaced = True
-            document = problems.problem_of_status(message["status"], self._path, self._request_id)
+            status = _true_status(message["status"], self._path)
+            document = problems.problem_of_status(status, self._path, self._request_id)
             kept = [(k, v) for k, v in headers if k in (b"allow", b"www-authenticate")]
             await self._send_problem(document, kept)
             return
@@ -196,6 +197,12 @@ class _Reply:
         self._replaced = True
         request_id = (b"x-request-id", self._request_id.encode())
         await problems.send(self._send, document, [request_id, *extra])
+
+
+def _true_status(status: int, path: str) -> int:
+    # BentoML's dispatcher gives up on a request that has waited too long with a 503: to a caller
+    # that is overload. Readiness is the one 503 of its own that means what it says.
+    return 429 if status == 503 and path not in _READINESS else status
 
 
 def _request_id(scope: Scope) -> str:

@@ -32,6 +32,12 @@ class Training(Strict):
 
     method: Literal["auto", "head", "setfit"] = "auto"
 
+    @model_validator(mode="after")
+    def _available(self) -> Training:
+        if self.method == Method.SETFIT.value:
+            raise field_error("fine-tuning is not available yet: use auto or head", "method")
+        return self
+
 
 class NewOccupationIn(Strict):
     """The body of ``POST /v1/occupations``."""

@@ -22,11 +22,19 @@ from service.settings import Device
 T = TypeVar("T")
 R = TypeVar("R")
 
+CUDA = "CUDAExecutionProvider"
+
+# The smallest ONNX model there is: y = Identity(x), float32[1].
+_IDENTITY_GRAPH = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
+    b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
+)
+
 # A text's padded length depends on its own tokens only, and every GPU run has the same number of
 # rows: the shape of the matrix products, and so the order of their sums, never depends on who
 # else is in the batch.
-_CUDA_LENGTHS = (16, 32, 64, 128, 256, 512)
-_CUDA_ROWS = 32
+_PADDED_LENGTHS = (16, 32, 64, 128, 256, 512)
+_PADDED_ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +132,21 @@ class CpuEncoder:
         return output
 
 
-class CudaEncoder:
-    """Runs an fp16 graph in padded batches of one shape per length, on the first GPU."""
+class PaddedEncoder:
+    """Runs a graph in padded batches of one shape per length: the way of GPUs."""
 
-    def __init__(self, folder: Path, digest: str) -> None:
+    def __init__(self, folder: Path, digest: str, provider: str) -> None:
         self.digest = digest
         self.spec = read_spec(folder)
         self._tokenizer = Tokenizer(folder, self.spec)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         self._session = ort.InferenceSession(
-            str(folder / MODEL_FILE), options, providers=["CUDAExecutionProvider"]
+            str(folder / MODEL_FILE), options, providers=[provider]
         )
-        if "CUDAExecutionProvider" not in self._session.get_providers():
-            raise DeviceUnavailable("ONNX Runtime could not start its CUDA provider.")
+        # ONNX Runtime falls back to the CPU without a word when a provider cannot start.
+        if provider not in self._session.get_providers():
+            raise DeviceUnavailable(f"ONNX Runtime could not start its {provider}.")
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Embed texts, those of one padded length together."""
@@ -146,7 +155,7 @@ class CudaEncoder:
         tokenised = time.perf_counter()
         embeddings = np.empty((len(texts), self.spec.dimensions), dtype=np.float32)
         for indices, length in _equal_shapes(tokens, self.spec.max_tokens):
-            ids = np.full((_CUDA_ROWS, length), self.spec.pad_token_id, dtype=np.int64)
+            ids = np.full((_PADDED_ROWS, length), self.spec.pad_token_id, dtype=np.int64)
             mask = np.zeros_like(ids)
             # Rows without a text keep one token: a mean over no token is not a number.
             mask[:, 0] = 1
@@ -163,22 +172,40 @@ class CudaEncoder:
 def load_encoder(folder: Path, digest: str, side_by_side: SideBySide) -> Encoder:
     """Load an encoder artifact: fp16 graphs run on the GPU, int8 graphs on the CPU."""
     if read_spec(folder).precision == "fp16":
-        return CudaEncoder(folder, digest)
+        return PaddedEncoder(folder, digest, CUDA)
     return CpuEncoder(folder, digest, side_by_side)
 
 
 def precision_for(device: Device) -> Precision:
     """The precision that new encoders are built in for a device.
 
-    Raises DeviceUnavailable for ``cuda`` where ONNX Runtime offers no CUDA provider.
+    Raises DeviceUnavailable for ``cuda`` where ONNX Runtime cannot start its CUDA provider.
     """
-    has_cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-    if device == "cuda" and not has_cuda:
-        raise DeviceUnavailable(
-            "VOCATION_DEVICE=cuda, but ONNX Runtime has no CUDA provider here: install "
-            "onnxruntime-gpu in place of onnxruntime on a machine with an NVIDIA GPU."
-        )
-    return "fp16" if has_cuda and device != "cpu" else "int8"
+    if device == "cpu":
+        return "int8"
+    if CUDA not in ort.get_available_providers():
+        if device == "cuda":
+            raise DeviceUnavailable(
+                "VOCATION_DEVICE=cuda, but ONNX Runtime has no CUDA provider here: install "
+                "onnxruntime-gpu in place of onnxruntime on a machine with an NVIDIA GPU."
+            )
+        return "int8"
+    if not _starts(CUDA):
+        if device == "cuda":
+            raise DeviceUnavailable(
+                "VOCATION_DEVICE=cuda, but ONNX Runtime's CUDA provider does not start here: is "
+                "there an NVIDIA GPU, with the driver and the CUDA libraries that it needs?"
+            )
+        return "int8"
+    return "fp16"
+
+
+def _starts(provider: str) -> bool:
+    # The list of providers is that of the build; only a session tells what the machine has.
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(_IDENTITY_GRAPH, options, providers=[provider])
+    return provider in session.get_providers()
 
 
 def _feeds(
@@ -193,12 +220,12 @@ def _feeds(
 def _equal_shapes(tokens: Sequence[Tokens], max_tokens: int) -> Iterable[tuple[list[int], int]]:
     by_length: dict[int, list[int]] = {}
     for index, item in enumerate(tokens):
-        fitting = (n for n in _CUDA_LENGTHS if n >= len(item.ids))
+        fitting = (n for n in _PADDED_LENGTHS if n >= len(item.ids))
         length = min(next(fitting, max_tokens), max_tokens)
         by_length.setdefault(length, []).append(index)
     for length, indices in by_length.items():
-        for start in range(0, len(indices), _CUDA_ROWS):
-            yield indices[start : start + _CUDA_ROWS], length
+        for start in range(0, len(indices), _PADDED_ROWS):
+            yield indices[start : start + _PADDED_ROWS], length
 
 
 def _encoded(

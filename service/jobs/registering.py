@@ -59,7 +59,7 @@ class Registrar:
                 origin=origin,
                 source_digest=source_digest,
             )
-            occupations.put_examples(connection, new.id, new.examples)
+            occupations.put_examples(connection, new.id, new.examples, origin)
 
         return self._accept(new.id, new.method, idempotency, write)
 
@@ -76,7 +76,7 @@ class Registrar:
                 method=new.method.value,
                 source_digest=source_digest,
             )
-            occupations.replace_examples(connection, new.id, new.examples)
+            occupations.replace_bundled_examples(connection, new.id, new.examples)
 
         return self._accept(new.id, new.method, None, write)
 

@@ -109,7 +109,12 @@ def list_occupations(connection: Connection, limit: int, cursor: str | None) -> 
     )
 
 
-def put_examples(connection: Connection, occupation: str, new: Sequence[Example]) -> None:
+def put_examples(
+    connection: Connection,
+    occupation: str,
+    new: Sequence[Example],
+    origin: Origin = Origin.API,
+) -> None:
     """Add examples; an example whose text is there already takes the new label and fields."""
     now = utc_now()
     for example in new:
@@ -120,6 +125,7 @@ def put_examples(connection: Connection, occupation: str, new: Sequence[Example]
             "description": experience.description,
             "text": experience.text,
             "label": example.label.value,
+            "origin": origin.value,
             "updated_at": now,
         }
         changed = connection.execute(
@@ -135,10 +141,15 @@ def put_examples(connection: Connection, occupation: str, new: Sequence[Example]
             )
 
 
-def replace_examples(connection: Connection, occupation: str, new: Sequence[Example]) -> None:
-    """Make ``new`` the only examples of an occupation."""
-    connection.execute(delete(examples).where(examples.c.occupation == occupation))
-    put_examples(connection, occupation, new)
+def replace_bundled_examples(
+    connection: Connection, occupation: str, new: Sequence[Example]
+) -> None:
+    """Make ``new`` the bundled examples; what a researcher added or corrected stays as it is."""
+    bundled = examples.c.origin == Origin.BUNDLED.value
+    connection.execute(delete(examples).where(examples.c.occupation == occupation, bundled))
+    kept = examples_by_digest(connection, occupation, [e.experience.digest for e in new])
+    missing = [example for example in new if example.experience.digest not in kept]
+    put_examples(connection, occupation, missing, Origin.BUNDLED)
 
 
 def all_examples(connection: Connection, occupation: str) -> list[StoredExample]:

@@ -53,6 +53,8 @@ examples = Table(
     Column("description", Text),
     Column("text", Text),
     Column("label", String(8), nullable=False),
+    # Who said so last: a bundled file gives way to a researcher's correction.
+    Column("origin", String(16), nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
     UniqueConstraint("occupation", "digest"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -169,10 +170,10 @@ def test_no_text_of_a_profile_reaches_the_log_or_the_metrics(service: RunningSer
     assert SECRET not in service.client.get("/metrics").text
 
 
-def _problem(reply: httpx.Response, status: int, code: str) -> dict[str, object]:
+def _problem(reply: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert reply.status_code == status, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
-    problem: dict[str, object] = reply.json()
+    problem: dict[str, Any] = reply.json()
     assert problem["code"] == code
     assert problem["status"] == status
     assert problem["instance"] == reply.request.url.path

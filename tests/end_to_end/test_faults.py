@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -92,7 +94,7 @@ def _ready(service: RunningService) -> bool:
         return False
 
 
-def _version(service: RunningService, text: dict[str, object]) -> int:
+def _version(service: RunningService, text: Mapping[str, Any]) -> int:
     return int(service.classify([text])[0]["scores"][0]["version"])
 
 
