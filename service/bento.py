@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import bentoml
 
 from service.api import classify
 from service.api.admission import ClassifyAdmission
-from service.api.app import create_app, path_labels
+from service.api.app import create_app, path_table
 from service.api.edge import EdgeInstaller, EdgeLimits
 from service.api.process import ApiProcess
 from service.inference.encoder import precision_for
@@ -28,6 +29,8 @@ class Trainer:
     """Runs registrations in a process of its own, supervised by BentoML; it serves no route."""
 
     def __init__(self) -> None:
+        # Before its imports: at a start they compete with the API's for the same CPUs.
+        os.nice(settings.trainer_nice)
         # Imported here: the API process loads this module too and must not load the worker.
         from service.jobs.trainer import TrainerProcess
 
@@ -88,7 +91,7 @@ class Api:
 _api: Any = Api
 _api.add_asgi_middleware(
     EdgeInstaller,
-    labels=path_labels(app),
+    paths=path_table(app),
     limits=EdgeLimits(settings.max_body_bytes, settings.body_timeout_seconds),
 )
 _api.add_asgi_middleware(ClassifyAdmission, process=process)

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     training_timeout_seconds: int = Field(
         default=1800, ge=1, description="Longest run of one registration."
     )
+    trainer_nice: int = Field(
+        default=10, ge=0, le=19, description="How far the Trainer gives way to serving (nice)."
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="Log lines' format.")
 
     @property

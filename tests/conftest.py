@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from service.inference.encoder import CpuEncoder, SideBySide
 from service.inference.model_cache import BACKGROUND_TENSORS, INITIALISED, ModelCache
@@ -64,8 +65,6 @@ def base_encoder(
     tiny_encoder: CpuEncoder,
 ) -> EncoderRecord:
     """The registry as the first start leaves it, with the tiny encoder as its base."""
-    from safetensors.numpy import save
-
     digest = artifacts.put({path.name: path for path in tiny_encoder_folder.iterdir()})
     texts = [f"métier numéro {number}, secteur {number % 7}" for number in range(80)]
     background = tiny_encoder.encode(texts).embeddings

@@ -61,7 +61,9 @@ def parse(body: bytes) -> ClassifyRequest:
     if any(detail["type"] == "json_invalid" for detail in details):
         # A lone surrogate is no syntax error of JSON: find the field that holds it.
         try:
-            return ClassifyRequest.model_validate(json.loads(body, parse_constant=_refuse_constant))
+            return ClassifyRequest.model_validate(
+                json.loads(body.decode(), parse_constant=_refuse_constant)
+            )
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
         except (ValueError, RecursionError):

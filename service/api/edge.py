@@ -20,6 +20,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
+from service.api.paths import PathTable
 from service.domain.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType, VocationError
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,7 @@ REQUEST_ID = "vocation.request_id"
 TRUE_PATH = "vocation.path"
 BODY = "vocation.body"
 
-UNKNOWN_PATH = "/{unknown}"
-_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._\-]{1,128}$")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,128}")
 _READINESS = frozenset({"/readyz", "/livez", "/healthz"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _JSON = re.compile(r"^application/(?:[a-z0-9.\-]+\+)?json$")
@@ -44,36 +44,15 @@ class EdgeLimits:
     body_timeout_seconds: float
 
 
-class PathLabels:
-    """Maps a path to its route's template, so that a label has few values whatever is asked."""
-
-    def __init__(self, templates: Sequence[str]) -> None:
-        self._exact = frozenset(t for t in templates if "{" not in t)
-        self._patterns = [
-            (re.compile("^" + re.sub(r"\{[^}]+\}", "[^/]+", template) + "$"), template)
-            for template in templates
-            if "{" in template
-        ]
-
-    def __call__(self, path: str) -> str:
-        """The label of a path."""
-        if path in self._exact:
-            return path
-        for pattern, template in self._patterns:
-            if pattern.match(path):
-                return template
-        return UNKNOWN_PATH
-
-
 class EdgeInstaller:
     """A BentoML middleware that wraps the whole application in :class:`Edge` at start-up.
 
     Below the metrics it gives each request its true path back.
     """
 
-    def __init__(self, app: ASGIApp, labels: PathLabels, limits: EdgeLimits) -> None:
+    def __init__(self, app: ASGIApp, paths: PathTable, limits: EdgeLimits) -> None:
         self.app = app
-        self._labels = labels
+        self._paths = paths
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +60,7 @@ class EdgeInstaller:
         if scope["type"] == "lifespan":
             application = scope["app"]
             application.middleware_stack = Edge(
-                application.middleware_stack, self._labels, self._limits
+                application.middleware_stack, self._paths, self._limits
             )
         elif TRUE_PATH in scope:
             scope = {**scope, "path": scope[TRUE_PATH]}
@@ -91,9 +70,9 @@ class EdgeInstaller:
 class Edge:
     """Reads each body within its limits and answers every error as a problem document."""
 
-    def __init__(self, app: ASGIApp, labels: PathLabels, limits: EdgeLimits) -> None:
+    def __init__(self, app: ASGIApp, paths: PathTable, limits: EdgeLimits) -> None:
         self.app = app
-        self._labels = labels
+        self._paths = paths
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,10 +83,11 @@ class Edge:
         started = time.perf_counter()
         path = scope["path"]
         request_id = _request_id(scope)
-        reply = _Reply(send, path, request_id)
+        label = self._paths.label(path)
+        reply = _Reply(send, path, request_id, self._paths.methods(label))
         inner = {
             **scope,
-            "path": self._labels(path),
+            "path": label,
             TRUE_PATH: path,
             REQUEST_ID: request_id,
         }
@@ -154,8 +134,9 @@ class Edge:
 class _Reply:
     """The ``send`` of one request: adds the request id, turns foreign errors into problems."""
 
-    def __init__(self, send: Send, path: str, request_id: str) -> None:
+    def __init__(self, send: Send, path: str, request_id: str, methods: Sequence[str]) -> None:
         self._send = send
+        self._methods = methods
         self._path = path
         self._request_id = request_id
         self._replaced = False
@@ -186,6 +167,9 @@ class _Reply:
             status = _true_status(message["status"], self._path)
             document = problems.problem_of_status(status, self._path, self._request_id)
             kept = [(k, v) for k, v in headers if k in (b"allow", b"www-authenticate")]
+            if status == 405 and self._methods:
+                # Starlette names the methods of one route only where several share the path.
+                kept = [(b"allow", ", ".join(self._methods).encode())]
             await self._send_problem(document, kept)
             return
         self.status = message["status"]
@@ -207,7 +191,7 @@ def _true_status(status: int, path: str) -> int:
 
 def _request_id(scope: Scope) -> str:
     given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
-    return given.decode() if _REQUEST_ID.match(given) else uuid.uuid4().hex
+    return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 async def _gather(receive: Receive, limit: int) -> bytes:

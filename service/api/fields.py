@@ -29,7 +29,7 @@ def _storable(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
-LongText = Annotated[Text, Field(max_length=MAX_CHARACTERS)]
+LongText = Annotated[str, Field(max_length=MAX_CHARACTERS), AfterValidator(_storable)]
 
 
 def field_error(detail: str, *fields: str) -> PydanticCustomError:

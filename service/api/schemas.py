@@ -50,7 +50,6 @@ class NewOccupationIn(Strict):
         default=0.05,
         gt=0,
         lt=1,
-        strict=False,
         description="Expected share of experiences in the occupation.",
     )
     training: Training = Training()

@@ -69,8 +69,10 @@ class Experience:
         """The one text that the encoder reads, runs of white space folded to one space."""
         if self.text is not None:
             return " ".join(self.text.split())
-        head = ", ".join(" ".join(part.split()) for part in (self.title, self.company) if part)
-        body = " ".join((self.description or "").split())
+        title, company, body = (
+            " ".join((part or "").split()) for part in (self.title, self.company, self.description)
+        )
+        head = ", ".join(part for part in (title, company) if part)
         if not body:
             return head
         return f"{head}. {body}" if head else body

@@ -153,11 +153,15 @@ class ModelCache:
                 return False
             champions = versions.champions(connection)
             occupations = versions.occupation_ids(connection)
+            published = versions.published_keys(connection)
         with self._lock:
+            if self._snapshot is not None and self._snapshot.generation >= current:
+                # Another thread has followed farther meanwhile.
+                return False
             self._encoder(base.digest)
             loaded, unavailable = self._load_champions(champions)
             self._snapshot = Snapshot(current, occupations, loaded, frozenset(unavailable))
-            self._forget_unused(base.digest)
+            self._forget_unused(base.digest, published)
             metrics.set_models_loaded(len(self._encoders), len(loaded) + len(self._versions))
         metrics.GENERATION.set(current)
         return True
@@ -257,12 +261,11 @@ class ModelCache:
             self._backgrounds[encoder_digest] = background
         return background
 
-    def _forget_unused(self, base_digest: str) -> None:
+    def _forget_unused(self, base_digest: str, published: frozenset[tuple[str, int]]) -> None:
         snapshot = self._snapshot
         if snapshot is None:
             return
-        deleted = [key for key in self._versions if key[0] not in snapshot.occupations]
-        for key in deleted:
+        for key in [key for key in self._versions if key not in published]:
             del self._versions[key]
         used = {base_digest}
         used.update(v.version.encoder_digest for v in snapshot.champions.values())

@@ -92,7 +92,7 @@ class Preparation:
         self._wait_for(started, stopping)
 
     def _stored(self, record: EncoderRecord) -> bool:
-        return self._artifacts.exists(record.digest) and self._artifacts.exists(
+        return self._artifacts.whole(record.digest) and self._artifacts.whole(
             record.background_digest
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import threading
 from pathlib import Path
 
@@ -26,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 10.0
 _TICK_SECONDS = 1.0
-# Serving comes first: the Trainer gives way to it on a busy machine.
-_NICE = 10
 
 
 class TrainerProcess:
@@ -42,7 +39,6 @@ class TrainerProcess:
 
     def start(self) -> None:
         """Start to work."""
-        os.nice(_NICE)
         self._thread.start()
 
     def stop(self) -> None:

@@ -36,28 +36,26 @@ class ArtifactStore:
     def put(self, files: Mapping[str, bytes | Path]) -> str:
         """Store named files (bytes, or paths to copy) and return the artifact's digest.
 
-        The files appear under the digest by one rename: a killed process leaves nothing there.
+        The listing comes last, on a local disk by one rename: a killed process leaves nothing
+        that could be taken for whole. A damaged copy of the same artifact is replaced.
         """
         listing = _listing(files)
         digest = hashlib.sha256(listing).hexdigest()
-        if self.exists(digest):
+        if self.whole(digest):
             return digest
-        staging = f"{self._root}/{_STAGING}/{uuid.uuid4().hex}"
-        try:
-            self._fs.makedirs(staging, exist_ok=True)
-            for name, content in files.items():
-                self._write(f"{staging}/{name}", content)
-            self._write(f"{staging}/{_LISTING}", listing)
-            self._fs.makedirs(self._parent(digest), exist_ok=True)
-            self._publish(staging, digest)
-        finally:
-            if self._fs.exists(staging):
-                self._fs.rm(staging, recursive=True)
+        if self._local:
+            self._put_local(files, listing, digest)
+        else:
+            self._write_all(self._folder(digest), files, listing)
         return digest
 
-    def exists(self, digest: str) -> bool:
-        """Whether an artifact is stored whole."""
-        return bool(self._fs.exists(f"{self._folder(digest)}/{_LISTING}"))
+    def whole(self, digest: str) -> bool:
+        """Whether an artifact is stored with every byte as its digest says."""
+        try:
+            self.open_local(digest)
+        except ArtifactCorrupted:
+            return False
+        return True
 
     def open_local(self, digest: str) -> Path:
         """A local folder with the artifact's files, each checked against the digest.
@@ -101,21 +99,28 @@ class ArtifactStore:
     def _folder(self, digest: str) -> str:
         return f"{self._parent(digest)}/{digest}"
 
-    def _publish(self, staging: str, digest: str) -> None:
-        if not self._local:
-            self._fs.mv(staging, self._folder(digest), recursive=True)
-            return
-        target = Path(self._folder(digest))
-        # A folder without its listing is what remains of a damaged or removed artifact.
-        if target.exists() and not self.exists(digest):
-            shutil.rmtree(target)
+    def _put_local(self, files: Mapping[str, bytes | Path], listing: bytes, digest: str) -> None:
+        staging = f"{self._root}/{_STAGING}/{uuid.uuid4().hex}"
         try:
-            Path(staging).rename(target)
-        except OSError:
-            # Another process published the same bytes first.
-            if not self.exists(digest):
-                raise
-        _sync_folder(target.parent)
+            self._write_all(staging, files, listing)
+            target = Path(self._folder(digest))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                Path(staging).rename(target)
+            except OSError:
+                # Taken: by another process with the same bytes, or by a damaged copy.
+                if not self.whole(digest):
+                    shutil.rmtree(target)
+                    Path(staging).rename(target)
+            _sync_folder(target.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _write_all(self, folder: str, files: Mapping[str, bytes | Path], listing: bytes) -> None:
+        self._fs.makedirs(folder, exist_ok=True)
+        for name, content in files.items():
+            self._write(f"{folder}/{name}", content)
+        self._write(f"{folder}/{_LISTING}", listing)
 
     def _write(self, path: str, content: bytes | Path) -> None:
         with self._fs.open(path, "wb") as target:

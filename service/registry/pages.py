@@ -31,11 +31,19 @@ def decode_cursor(cursor: str, kind: type[T]) -> T:
     """The key behind a cursor; raises InvalidFields when it is not one of ours."""
     try:
         key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        storable = _storable(key)
     except (binascii.Error, ValueError):
-        key = None
-    if not isinstance(key, kind):
+        key, storable = None, False
+    # Exactly the type: true is an int to isinstance.
+    if type(key) is not kind or not storable:
         raise InvalidFields(
             "The cursor is not one that this service gave.",
             (FieldError("/query/cursor", "not a cursor of this list"),),
         )
     return key
+
+
+def _storable(key: object) -> bool:
+    if isinstance(key, int):
+        return 0 <= key < 2**63
+    return isinstance(key, str) and bool(key.encode())

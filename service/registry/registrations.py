@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ ACTIVE = (RegistrationState.QUEUED.value, RegistrationState.RUNNING.value)
 def insert_registration(connection: Connection, occupation: str, method: Method) -> str:
     """Add a queued registration and return its id; ids sort by the time of their making."""
     now = utc_now()
-    id = f"{now[:19].replace('-', '').replace(':', '').lower()}-{uuid.uuid4().hex[:12]}"
+    id = f"{re.sub('[^0-9]', '', now)}-{uuid.uuid4().hex[:12]}"
     connection.execute(
         insert(registrations).values(
             id=id,

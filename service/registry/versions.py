@@ -92,6 +92,12 @@ def champions(connection: Connection) -> list[ModelVersion]:
     return [_version(row) for row in rows]
 
 
+def published_keys(connection: Connection) -> frozenset[tuple[str, int]]:
+    """Occupation and number of every version."""
+    rows = connection.execute(select(versions.c.occupation, versions.c.number))
+    return frozenset((row.occupation, row.number) for row in rows)
+
+
 def occupation_ids(connection: Connection) -> frozenset[str]:
     """Every registered occupation, with or without a version."""
     return frozenset(connection.execute(select(occupations.c.id)).scalars())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.running_service import RunningService, running
+from tests.support.running_service import RunningService, running, wait_for
 
 LONG = {"text": "Conduite de projets et encadrement d'équipes pluridisciplinaires. " * 40}
 
@@ -73,7 +73,6 @@ def test_metrics_add_up_over_several_api_workers(fresh_home: Path) -> None:
             with httpx.Client(base_url=service.client.base_url) as client:
                 body = {"experiences": [{"text": f"Poste {number}", "occupations": ["chef"]}]}
                 assert client.post("/v1/classify", json=body).status_code == 200
-        from tests.support.running_service import wait_for
 
         def counted() -> bool:
             samples = service.client.get("/metrics").text.splitlines()

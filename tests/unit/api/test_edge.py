@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+
+import orjson
+import pytest
+from prometheus_client import REGISTRY
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api import problems
+from service.api.edge import (
+    BODY,
+    REQUEST_ID,
+    TRUE_PATH,
+    Edge,
+    EdgeInstaller,
+    EdgeLimits,
+)
+from service.api.paths import UNKNOWN_PATH, PathTable
+from service.domain.errors import NotReady
+from tests.support.asgi import AsgiReply, call
+
+LIMIT = 1000
+PATHS = PathTable(
+    {
+        "/v1/things": ["POST", "GET"],
+        "/v1/things/{id}": ["GET"],
+        "/v1/things/{id}/parts/{number}": ["GET"],
+    }
+)
+JSON = {"Content-Type": "application/json"}
+
+
+def edge(app: ASGIApp, body_timeout_seconds: float = 20.0) -> Edge:
+    return Edge(app, PATHS, EdgeLimits(LIMIT, body_timeout_seconds))
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with what the layers below the edge see."""
+    body = await Request(scope, receive).body()
+    seen = {
+        "label": scope["path"],
+        "path": scope[TRUE_PATH],
+        "request_id": scope[REQUEST_ID],
+        "body": body.decode(),
+        "kept": scope[BODY].decode() if BODY in scope else None,
+    }
+    await JSONResponse(seen)(scope, receive, send)
+
+
+def answering(response: Response) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await response(scope, receive, send)
+
+    return app
+
+
+def failing(error: Exception) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    return app
+
+
+def assert_problem(reply: AsgiReply, status: int, code: str) -> None:
+    assert reply.starts == 1
+    assert reply.status == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert int(reply.headers["content-length"]) == len(reply.body)
+    problem = reply.json
+    assert set(problem) >= {"type", "title", "status", "detail", "instance", "code", "request_id"}
+    assert problem["status"] == status
+    assert problem["code"] == code
+    assert problem["type"] == f"urn:vocation:problem:{code}"
+    assert problem["request_id"] == reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("given", ["a", "Trace.01_b-c", "x" * 128])
+def test_a_request_id_is_taken_and_returned(given: str) -> None:
+    reply = call(edge(echo), headers={"X-Request-Id": given})
+    assert reply.json["request_id"] == given
+    assert reply.headers["x-request-id"] == given
+
+
+def test_a_request_without_an_id_is_given_one_of_its_own() -> None:
+    first, second = (call(edge(echo)).headers["x-request-id"] for _ in range(2))
+    assert first != second
+    assert len(first) == 32
+
+
+@pytest.mark.parametrize(
+    "given", [b"", b"two words", b"x" * 129, b"line\nfeed", b'quote"', b"\xff\xfe", b"id\n"]
+)
+def test_an_id_that_could_spoil_a_log_is_replaced(given: bytes) -> None:
+    reply = call(edge(echo), headers={"X-Request-Id": given})
+    assert reply.headers["x-request-id"].isalnum()
+    assert reply.headers["x-request-id"] != given.decode("latin-1")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_a_body_of_many_chunks_is_handed_on_whole(method: str) -> None:
+    reply = call(edge(echo), method, "/v1/things", headers=JSON, chunks=[b"{", b'"a"', b":1}"])
+    assert reply.json["body"] == reply.json["kept"] == '{"a":1}'
+
+
+def test_a_body_of_exactly_the_limit_is_taken() -> None:
+    body = b'"' + b"x" * (LIMIT - 2) + b'"'
+    reply = call(edge(echo), "POST", headers={**JSON, "Content-Length": str(LIMIT)}, chunks=[body])
+    assert reply.status == 200
+
+
+@pytest.mark.parametrize("length", [str(LIMIT + 1), "99999999999999", "-1", "many", ""])
+def test_a_length_over_the_limit_is_413_before_anything_is_read(length: str) -> None:
+    reply = call(edge(echo), "POST", headers={**JSON, "Content-Length": length})
+    assert_problem(reply, 413, "body_too_large")
+    assert reply.received == 0
+
+
+@pytest.mark.parametrize("length", [None, "10"])
+def test_a_streamed_body_is_read_up_to_the_limit_and_no_further(length: str | None) -> None:
+    headers = JSON if length is None else {**JSON, "Content-Length": length}
+    reply = call(edge(echo), "POST", headers=headers, chunks=(b"x" * 100 for _ in range(10_000)))
+    assert_problem(reply, 413, "body_too_large")
+    assert reply.received == LIMIT // 100 + 1
+
+
+def test_memory_does_not_follow_a_streamed_body() -> None:
+    def megabytes() -> Iterator[bytes]:
+        for _ in range(64):
+            yield b"x" * (1 << 20)
+
+    call(edge(echo), "POST", headers=JSON, chunks=megabytes())
+    tracemalloc.start()
+    call(edge(echo), "POST", headers=JSON, chunks=megabytes())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_a_body_that_stops_half_way_is_408() -> None:
+    app = edge(echo, body_timeout_seconds=0.05)
+    reply = call(app, "POST", headers=JSON, chunks=[b"{"], stalls=True)
+    assert_problem(reply, 408, "body_too_slow")
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"],
+)
+def test_a_body_that_is_not_json_by_its_type_is_415(media_type: str) -> None:
+    reply = call(edge(echo), "POST", headers={"Content-Type": media_type}, chunks=[b"{}"])
+    assert_problem(reply, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "APPLICATION/JSON",
+        "application/v+json",
+    ],
+)
+def test_json_is_taken_under_each_of_its_types(media_type: str) -> None:
+    reply = call(edge(echo), "POST", headers={"Content-Type": media_type}, chunks=[b"{}"])
+    assert reply.status == 200
+
+
+def test_a_request_without_a_body_needs_no_type() -> None:
+    assert call(edge(echo), "DELETE", headers={"Content-Type": "text/plain"}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "bad_request"),
+        (401, "unauthorized"),
+        (403, "forbidden"),
+        (404, "not_found"),
+        (405, "method_not_allowed"),
+        (411, "length_required"),
+        (413, "body_too_large"),
+        (415, "unsupported_media_type"),
+        (418, "bad_request"),
+        (422, "invalid_fields"),
+        (429, "overloaded"),
+        (500, "internal"),
+        (502, "internal"),
+        (504, "deadline_exceeded"),
+    ],
+)
+def test_an_error_of_a_lower_layer_becomes_a_problem_without_its_words(
+    status: int, code: str
+) -> None:
+    foreign = JSONResponse(["a secret of a lower layer"], status_code=status)
+    reply = call(edge(answering(foreign)), path="/v1/things/7")
+    assert_problem(reply, status, code)
+    assert reply.json["instance"] == "/v1/things/7"
+    assert b"secret" not in reply.body
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [("/v1/classify", 429, "overloaded"), ("/readyz", 503, "not_ready")],
+)
+def test_a_503_of_a_lower_layer_is_overload_everywhere_but_at_readiness(
+    path: str, status: int, code: str
+) -> None:
+    foreign = PlainTextResponse("gave up", status_code=503)
+    reply = call(edge(answering(foreign)), path=path)
+    assert_problem(reply, status, code)
+    assert "retry-after" in reply.headers
+
+
+@pytest.mark.parametrize(("status", "due"), [(404, False), (429, True), (500, False), (503, True)])
+def test_retry_after_is_sent_where_another_try_may_help(status: int, *, due: bool) -> None:
+    reply = call(edge(answering(PlainTextResponse("no", status_code=status))))
+    assert ("retry-after" in reply.headers) == due
+    assert not due or int(reply.headers["retry-after"]) >= 1
+
+
+def test_the_headers_that_explain_a_refusal_are_kept() -> None:
+    foreign = PlainTextResponse(
+        "no", status_code=405, headers={"Allow": "GET, PUT", "X-Powered-By": "a lower layer"}
+    )
+    reply = call(edge(answering(foreign)))
+    assert reply.headers["allow"] == "GET, PUT"
+    assert "x-powered-by" not in reply.headers
+
+
+def test_a_problem_of_ours_is_passed_on_as_it_is() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        document = problems.problem_of(NotReady("Not yet."), "/v1/things", scope[REQUEST_ID])
+        await problems.send(send, document)
+
+    reply = call(edge(app), path="/v1/things")
+    assert_problem(reply, 503, "not_ready")
+    assert reply.json["detail"] == "Not yet."
+
+
+def test_an_error_of_ours_that_escapes_becomes_its_problem() -> None:
+    assert_problem(call(edge(failing(NotReady("Not yet.")))), 503, "not_ready")
+
+
+def test_any_other_exception_is_a_500_that_does_not_repeat_it() -> None:
+    reply = call(edge(failing(ValueError("the caller's private text"))), path="/v1/things")
+    assert_problem(reply, 500, "internal")
+    assert b"private" not in reply.body
+    assert b"ValueError" not in reply.body
+
+
+def test_an_exception_after_the_reply_has_begun_begins_no_second_one() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError
+
+    reply = call(edge(app))
+    assert (reply.starts, reply.status) == (1, 200)
+
+
+def test_an_error_reply_that_streams_is_replaced_once() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"secret", "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    assert_problem(call(edge(app)), 500, "internal")
+
+
+def test_every_problem_sent_is_counted_by_its_code() -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("vocation_errors_total", {"code": "not_found"}) or 0.0
+
+    before = counted()
+    call(edge(answering(PlainTextResponse("no", status_code=404))))
+    assert counted() - before == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("/v1/things", "/v1/things"),
+        ("/v1/things/7", "/v1/things/{id}"),
+        ("/v1/things/été", "/v1/things/{id}"),
+        ("/v1/things/7/parts/3", "/v1/things/{id}/parts/{number}"),
+        ("/v1/things/", UNKNOWN_PATH),
+        ("/v1/things/7/parts", UNKNOWN_PATH),
+        ("/v1/things/7/8", UNKNOWN_PATH),
+        ("/wp-login.php", UNKNOWN_PATH),
+        ("", UNKNOWN_PATH),
+    ],
+)
+def test_a_path_is_labelled_by_its_template_alone(path: str, label: str) -> None:
+    reply = call(edge(echo), path=path)
+    assert (reply.json["label"], reply.json["path"]) == (label, path)
+
+
+def test_whatever_is_asked_there_are_few_labels() -> None:
+    asked = [f"/v1/things/{n}" for n in range(500)] + [f"/{n}" for n in range(500)]
+    assert {PATHS.label(path) for path in asked} == {"/v1/things/{id}", UNKNOWN_PATH}
+
+
+def test_the_installer_gives_the_routes_their_true_path_back() -> None:
+    installed = EdgeInstaller(echo, PATHS, EdgeLimits(LIMIT, 20.0))
+    reply = call(edge(installed), path="/v1/things/7")
+    assert reply.json["label"] == "/v1/things/7"
+
+
+def test_a_problem_is_json_that_holds_no_more_than_its_members() -> None:
+    document = problems.problem_of(NotReady("Not yet."))
+    _, body = problems.render(document)
+    assert orjson.loads(body) == {
+        "type": "urn:vocation:problem:not_ready",
+        "title": NotReady.title,
+        "status": 503,
+        "detail": "Not yet.",
+        "code": "not_ready",
+    }

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from service.api.fields import ExperienceFields, field_errors
+from service.domain.types import Experience
+
+
+def _pointers(value: object) -> list[str]:
+    with pytest.raises(ValidationError) as raised:
+        ExperienceFields.model_validate(value)
+    details = raised.value.errors(include_url=False, include_input=False)
+    return [error.pointer for error in field_errors(details, prefix=["experiences", 3])]
+
+
+@pytest.mark.parametrize(
+    ("fields", "experience"),
+    [
+        ({"text": "Chef"}, Experience(text="Chef")),
+        ({"title": "Chef"}, Experience(title="Chef")),
+        (
+            {"title": "Chef", "company": "La Treille", "description": "Carte."},
+            Experience("Chef", "La Treille", "Carte."),
+        ),
+        ({"title": "Chef", "company": None, "text": None}, Experience(title="Chef")),
+    ],
+)
+def test_an_experience_is_a_text_or_a_title_with_more(
+    fields: dict[str, str | None], experience: Experience
+) -> None:
+    assert ExperienceFields.model_validate(fields).experience() == experience
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({}, "/experiences/3/text"),
+        ({"company": "La Treille"}, "/experiences/3/text"),
+        ({"text": ""}, "/experiences/3/text"),
+        ({"text": " \n"}, "/experiences/3/text"),
+        ({"title": ""}, "/experiences/3/title"),
+        ({"text": "Chef", "title": "Chef"}, "/experiences/3/title"),
+        ({"text": "Chef", "description": "Carte."}, "/experiences/3/description"),
+        ({"text": 3}, "/experiences/3/text"),
+        ({"title": "Chef", "salary": 3}, "/experiences/3/salary"),
+        ({"title": "x" * 6000, "description": "y" * 4001}, "/experiences/3/description"),
+        ({"title": "Chef", "a/b~c": 1}, "/experiences/3/a~1b~0c"),
+    ],
+)
+def test_a_pointer_names_the_field_in_the_body(fields: dict[str, object], pointer: str) -> None:
+    assert _pointers(fields) == [pointer]
+
+
+@pytest.mark.parametrize("name", ["title", "company", "description", "text"])
+@pytest.mark.parametrize("bad", ["a\x00b", "a\ud800b", "x" * 10_001])
+def test_nul_lone_surrogates_and_long_texts_are_refused_in_every_field(name: str, bad: str) -> None:
+    fields = {name: bad} if name in ("title", "text") else {"title": "Chef", name: bad}
+    assert _pointers(fields) == [f"/experiences/3/{name}"]
+
+
+def test_ten_thousand_characters_in_all_are_taken() -> None:
+    assert ExperienceFields(text="é" * 10_000).text == "é" * 10_000
+    assert ExperienceFields(title="x" * 6000, description="y" * 4000).title == "x" * 6000
+
+
+def test_a_length_is_told_in_characters() -> None:
+    with pytest.raises(ValidationError) as raised:
+        ExperienceFields(text="x" * 10_001)
+    assert "characters" in raised.value.errors()[0]["msg"]

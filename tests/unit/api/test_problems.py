@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from service.api import problems
+from service.domain import errors
+from service.domain.errors import FieldError, InvalidFields, VocationError
+
+# What goes wrong where no caller waits: in the Trainer, at the start, in a stage.
+_NEVER_SENT = (
+    errors.ArtifactCorrupted,
+    errors.DeviceUnavailable,
+    errors.EncoderUnusable,
+    errors.TrainingFailed,
+)
+
+
+def _all_errors(base: type[VocationError] = VocationError) -> Iterator[type[VocationError]]:
+    for error in base.__subclasses__():
+        yield error
+        yield from _all_errors(error)
+
+
+def test_every_error_has_a_stable_code_of_its_own() -> None:
+    codes = [error.code for error in _all_errors()]
+    assert len(set(codes)) == len(codes)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
+
+
+def test_every_error_that_a_caller_can_meet_has_a_status() -> None:
+    assert set(problems.STATUS) == set(_all_errors()) - set(_NEVER_SENT)
+
+
+@pytest.mark.parametrize("error", _NEVER_SENT)
+def test_an_internal_error_does_not_tell_its_details(error: type[VocationError]) -> None:
+    document = problems.problem_of(error("a path of this machine"))
+    assert document["status"] == 500
+    assert "machine" not in document["detail"]
+
+
+def test_invalid_fields_are_listed_with_their_pointers() -> None:
+    fields = (FieldError("/experiences/0/text", "must not be blank"),)
+    document = problems.problem_of(InvalidFields("See errors.", fields), "/v1/classify", "r-1")
+    assert document["errors"] == [{"pointer": "/experiences/0/text", "detail": "must not be blank"}]
+    assert (document["instance"], document["request_id"]) == ("/v1/classify", "r-1")
