@@ -41,4 +41,4 @@ bento: $(INSTALLED)
 	$(BIN)/bentoml build
 
 clean:
-	rm -rf $(VENV) build *.egg-info models/artifacts models/cache models/registry.sqlite*
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

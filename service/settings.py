@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     )
     encoder: str = Field(
         default=DEFAULT_ENCODER,
-        description="The embedded encoder, a local directory, or a Hugging Face id.",
+        description="The embedded encoder, a local directory, or a Hugging Face id[@revision].",
     )
     device: Device = Field(default="auto", description="Where encoders run: auto, cpu or cuda.")
     threads: int | None = Field(
@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     )
     trainer_nice: int = Field(
         default=10, ge=0, le=19, description="How far the Trainer gives way to serving (nice)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged; debug logs every request."
     )
     log_format: Literal["text", "json"] = Field(default="text", description="Log lines' format.")
 

@@ -9,7 +9,7 @@ import bentoml
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -24,7 +24,7 @@ from service.domain.errors import InvalidFields, InvalidJson, VocationError
 # BentoML ships Swagger UI for its own page: /docs needs no network and no second copy.
 _SWAGGER_UI = Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
 
-BUILT_IN_PATHS = ("/livez", "/healthz", "/readyz", "/metrics", "/", "/schema.json", "/docs.json")
+BUILT_IN_PATHS = ("/livez", "/healthz", "/readyz", "/metrics", "/")
 
 
 def create_app() -> FastAPI:
@@ -58,6 +58,11 @@ def create_app() -> FastAPI:
             swagger_css_url="/docs/assets/swagger-ui.css",
             swagger_favicon_url="/docs/assets/favicon-light-32x32.png",
         )
+
+    @app.get("/", include_in_schema=False)
+    def index() -> RedirectResponse:
+        """Lead to the documentation; BentoML's own page loads scripts from elsewhere."""
+        return RedirectResponse("/docs")
 
     app.mount("/docs/assets", StaticFiles(directory=_SWAGGER_UI), name="docs-assets")
     return app

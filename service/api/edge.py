@@ -20,7 +20,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
-from service.api.paths import PathTable
+from service.api.paths import UNKNOWN_PATH, PathTable
 from service.domain.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType, VocationError
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,9 @@ class EdgeLimits:
 class EdgeInstaller:
     """A BentoML middleware that wraps the whole application in :class:`Edge` at start-up.
 
-    Below the metrics it gives each request its true path back.
+    Below the metrics it gives each request its true path back. A path that is not in the table
+    keeps its label, which no route has: BentoML's own pages and schemas, a second contract beside
+    ours, are not served.
     """
 
     def __init__(self, app: ASGIApp, paths: PathTable, limits: EdgeLimits) -> None:
@@ -62,7 +64,7 @@ class EdgeInstaller:
             application.middleware_stack = Edge(
                 application.middleware_stack, self._paths, self._limits
             )
-        elif TRUE_PATH in scope:
+        elif TRUE_PATH in scope and scope["path"] != UNKNOWN_PATH:
             scope = {**scope, "path": scope[TRUE_PATH]}
         await self.app(scope, receive, send)
 

@@ -36,7 +36,7 @@ class ApiProcess:
 
     def start(self) -> ApiContext:
         """Open the registry, load what it holds and follow it; returns what the routes need."""
-        logs.configure(self._settings.log_format)
+        logs.configure(self._settings.log_format, self._settings.log_level)
         self._running = _Running(self._settings)
         return self._running.context
 

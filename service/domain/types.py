@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -55,6 +56,13 @@ class Origin(StrEnum):
     BUNDLED = "bundled"
 
 
+_APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'"})
+
+
+def _fold(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).translate(_APOSTROPHES).split())
+
+
 @dataclass(frozen=True, slots=True)
 class Experience:
     """What is scored: either ``text``, or ``title`` with optional company and description."""
@@ -66,11 +74,15 @@ class Experience:
 
     @property
     def rendered(self) -> str:
-        """The one text that the encoder reads, runs of white space folded to one space."""
+        """The one text that the encoder reads.
+
+        White space, typographic apostrophes and Unicode's composed forms are folded: how a text
+        was typed must not move its score.
+        """
         if self.text is not None:
-            return " ".join(self.text.split())
+            return _fold(self.text)
         title, company, body = (
-            " ".join((part or "").split()) for part in (self.title, self.company, self.description)
+            _fold(part or "") for part in (self.title, self.company, self.description)
         )
         head = ", ".join(part for part in (title, company) if part)
         if not body:

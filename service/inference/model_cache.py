@@ -163,7 +163,7 @@ class ModelCache:
             self._snapshot = Snapshot(current, occupations, loaded, frozenset(unavailable))
             self._forget_unused(base.digest, published)
             metrics.set_models_loaded(len(self._encoders), len(loaded) + len(self._versions))
-        metrics.GENERATION.set(current)
+        metrics.set_generation(current)
         return True
 
     def resolve(self, snapshot: Snapshot, references: Sequence[str] | None) -> Target:

@@ -137,7 +137,12 @@ def _export(source: EncoderSource, target: Path, precision: Precision) -> None:
     """Export in a child process: the Trainer itself never holds torch in memory."""
     command = [sys.executable, "-m", _EXPORT, str(source.folder), str(target), precision]
     child = subprocess.Popen(
-        [*command, source.name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, source.name],
+        # Held open and never written to: the child ends when this process has ended.
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     errors: list[str] = []
     reader = threading.Thread(target=lambda: errors.extend(child.stderr or ()), daemon=True)

@@ -31,11 +31,12 @@ class TrainerProcess:
     """Starts in a thread, so that the process is alive while the first start takes its time."""
 
     def __init__(self, settings: Settings) -> None:
-        logs.configure(settings.log_format)
+        logs.configure(settings.log_format, settings.log_level)
         self._settings = settings
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
         self._launched = False
+        self._database: Database | None = None
 
     def start(self) -> None:
         """Start to work."""
@@ -47,6 +48,9 @@ class TrainerProcess:
         if self._launched:
             worker.shut_down()
         self._thread.join(timeout=5)
+        if self._database is not None:
+            # The last connection to close folds the write-ahead log into the file.
+            self._database.close()
 
     def _run(self) -> None:
         home = self._settings.home.resolve()
@@ -79,7 +83,8 @@ class TrainerProcess:
         return False
 
     def _work(self, home: Path) -> None:
-        database = Database(self._settings.resolved_database_url)
+        database = self._database or Database(self._settings.resolved_database_url)
+        self._database = database
         database.create_schema()
         artifacts = ArtifactStore(self._settings.resolved_artifact_url, home / "cache")
         side_by_side = SideBySide(available_cpus())

@@ -28,7 +28,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
-def configure(log_format: Literal["text", "json"], level: int = logging.INFO) -> None:
+def configure(log_format: Literal["text", "json"], level: str) -> None:
     """Send the ``service`` loggers to standard error in the chosen format."""
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
@@ -39,5 +39,5 @@ def configure(log_format: Literal["text", "json"], level: int = logging.INFO) ->
         handler.setFormatter(formatter)
     logger = logging.getLogger("service")
     logger.handlers[:] = [handler]
-    logger.setLevel(level)
+    logger.setLevel(level.upper())
     logger.propagate = False

@@ -52,7 +52,9 @@ MODELS_LOADED = Gauge(
 )
 GENERATION = Gauge(
     "vocation_registry_generation",
-    "Lowest registry generation that an API process serves.",
+    "Lowest registry generation that a process of a service serves.",
+    # Labelled: a gauge without labels reads 0 in every process that only imports this module.
+    ["service"],
     multiprocess_mode="livemin",
 )
 REGISTRATIONS = Gauge(
@@ -127,6 +129,11 @@ def set_registrations(counts: Mapping[RegistrationState, int]) -> None:
     """Show how many registrations are in each state."""
     for state, count in counts.items():
         REGISTRATIONS.labels(state.value).set(count)
+
+
+def set_generation(generation: int) -> None:
+    """Show which registry generation this API process serves."""
+    GENERATION.labels("vocation").set(generation)
 
 
 def set_models_loaded(encoders: int, versions: int) -> None:

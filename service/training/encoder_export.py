@@ -26,6 +26,7 @@ from service.inference.encoder_spec import (
     EncoderSpec,
     Precision,
 )
+from service.training.child import end_with_parent
 from service.training.encoder_source import library_versions
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ def main(arguments: list[str]) -> int:
     if precision not in ("int8", "fp16"):
         raise ValueError(precision)
     warnings.filterwarnings("ignore")
+    end_with_parent()
 
     def report(step: int, what: str) -> None:
         print(f"{step}/{STEPS} {what}", flush=True)

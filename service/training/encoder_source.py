@@ -49,7 +49,7 @@ class EncoderSource:
 
 
 def resolve_encoder(encoder: str) -> EncoderSource:
-    """Find an encoder's files; a hub id is downloaded once into the hub's own cache.
+    """Find an encoder's files; a hub id (`name[@revision]`) goes to the hub's own cache.
 
     Raises EncoderUnusable when there is nothing there, or no weights in safetensors.
     """
@@ -88,11 +88,12 @@ def _embedded() -> Path:
 
 
 def _download(repository: str) -> Path:
+    name, _, revision = repository.partition("@")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(_FILES)))
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise EncoderUnusable(
             f"VOCATION_ENCODER: {repository} is no local directory and could not be had from the "

@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 
 # Share of the way from the background's mean score to the positives' at which real negatives lie,
 # and how many times wider they spread: docs/few-shot-heads.md has the measurements.
-REGISTER_SHIFT = 0.3
-REGISTER_SPREAD = 1.4
+REGISTER_SHIFT = 0.25
+REGISTER_SPREAD = 1.2
 
 # As many `out` examples as this weigh as much as the two constants, and as the background itself.
 OUT_PRIOR_ROWS = 32

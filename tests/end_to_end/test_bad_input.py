@@ -182,3 +182,17 @@ def _problem(reply: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert problem["title"]
     assert problem["detail"]
     return problem
+
+
+@pytest.mark.parametrize("path", ["/schema.json", "/docs.json", "/static_content/index.css"])
+def test_bentomls_own_pages_are_not_a_second_contract(service: RunningService, path: str) -> None:
+    _problem(service.client.get(path), 404, "not_found")
+
+
+def test_the_root_leads_to_the_documentation(service: RunningService) -> None:
+    page = service.client.get("/", follow_redirects=True)
+    assert page.status_code == 200
+    assert page.url.path == "/docs"
+    assert "/openapi.json" in page.text
+    script = service.client.get("/docs/assets/swagger-ui-bundle.js")
+    assert script.status_code == 200

@@ -57,6 +57,7 @@ def read(id: str, context: Context) -> OccupationDetailOut:
 def delete(id: str, context: Context) -> None:
     """Delete an occupation with its examples and versions; its registrations are cancelled."""
     context.registrar.delete(id)
+    context.cache.refresh()
 
 
 @router.post(

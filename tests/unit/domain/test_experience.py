@@ -72,3 +72,9 @@ def test_rendering_any_text_twice_changes_nothing_more(text: str) -> None:
 def test_only_queued_and_running_registrations_are_unfinished() -> None:
     unfinished = {state for state in RegistrationState if not state.finished}
     assert unfinished == {RegistrationState.QUEUED, RegistrationState.RUNNING}
+
+
+def test_how_a_text_was_typed_does_not_make_it_another_text() -> None:
+    typed = Experience(text="Détection d'anomalies")
+    assert Experience(text="De\u0301tection d\u2019anomalies").rendered == typed.rendered
+    assert Experience(text="De\u0301tection d\u2019anomalies").digest == typed.digest

@@ -1,0 +1,157 @@
+"""A sentence encoder cut in two: a frozen trunk run once, and top layers that are trained.
+
+The trunk's output for the few training texts is computed once and kept, so that a training step
+runs the top layers alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules.input_module import InputModule
+from torch import Tensor, nn
+
+from service.domain.errors import EncoderUnusable
+
+# Texts of like length go through together: at most this many padded tokens at once, which bounds
+# memory and wastes little on padding.
+_TOKENS_AT_ONCE = 1024
+
+
+def encoder_layers(model: SentenceTransformer) -> nn.ModuleList:
+    """The transformer layers, bottom first, of an encoder of BERT's shape (XLM-R, CamemBERT).
+
+    Raises EncoderUnusable for another shape, whose layers take more than states and a mask.
+    """
+    network: Any = model[0].auto_model
+    layers = getattr(getattr(network, "encoder", None), "layer", None)
+    if not isinstance(layers, nn.ModuleList) or network.config.model_type == "mpnet":
+        raise EncoderUnusable(
+            f"Encoders of type {network.config.model_type} cannot be tuned layer by layer; "
+            "set tuned_layers to all, or use another encoder."
+        )
+    return layers
+
+
+def token_ids(model: SentenceTransformer, texts: Sequence[str], max_tokens: int) -> list[Tensor]:
+    """Token ids int64[n_i] of each text, cut to ``max_tokens``."""
+    limit = min(max_tokens, model.max_seq_length or max_tokens)
+    encoded = model.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
+    return [torch.tensor(ids, dtype=torch.int64) for ids in encoded]
+
+
+@torch.no_grad()
+def trunk_states(
+    model: SentenceTransformer, trunk_layers: int, ids: Sequence[Tensor]
+) -> list[Tensor]:
+    """The output float32[n_i, d] of the first ``trunk_layers`` layers for each text.
+
+    Without dropout, like everything that is frozen.
+    """
+    network: Any = model[0].auto_model
+    layers = encoder_layers(model)
+    network.eval()
+    states: list[Tensor] = [torch.empty(0)] * len(ids)
+    network.encoder.layer = layers[:trunk_layers]
+    try:
+        for chunk in by_length([len(text) for text in ids]):
+            padded = nn.utils.rnn.pad_sequence(
+                [ids[row] for row in chunk],
+                batch_first=True,
+                padding_value=float(network.config.pad_token_id or 0),
+            )
+            mask = _mask([len(ids[row]) for row in chunk])
+            hidden = network(input_ids=padded, attention_mask=mask).last_hidden_state
+            for row, output in zip(chunk, hidden, strict=True):
+                states[row] = output[: len(ids[row])].clone()
+    finally:
+        network.encoder.layer = layers
+    return states
+
+
+class CachedTop(InputModule):  # type: ignore[misc]
+    """The top layers and everything after them, fed with kept trunk states by row number.
+
+    As the only module of a SentenceTransformer it lets setfit's Trainer train the top layers: a
+    "text" is the decimal row number of a kept state.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        trunk_layers: int,
+        states: Sequence[Tensor],
+        *,
+        bfloat16: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layers = encoder_layers(model)[trunk_layers:]
+        self.tail = nn.ModuleList(list(model)[1:])
+        self.config = model[0].auto_model.config
+        self._states = list(states)
+        self._bfloat16 = bfloat16
+
+    def preprocess(
+        self, inputs: Sequence[str], prompt: str | None = None, **_: Any
+    ) -> dict[str, Tensor]:
+        """Row numbers int64[n] under the name that the trainer takes for a text's features."""
+        del prompt
+        return {"input_ids": torch.tensor([int(row) for row in inputs], dtype=torch.int64)}
+
+    def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+        """Add ``sentence_embedding`` float32[n, d]."""
+        rows: list[int] = features["input_ids"].tolist()
+        order, parts = [], []
+        for chunk in by_length([len(self._states[row]) for row in rows]):
+            order.extend(chunk)
+            parts.append(self._embed([self._states[rows[place]] for place in chunk]))
+        back = torch.empty(len(order), dtype=torch.int64)
+        back[torch.tensor(order)] = torch.arange(len(order))
+        return {**features, "sentence_embedding": torch.cat(parts)[back]}
+
+    def _embed(self, states: Sequence[Tensor]) -> Tensor:
+        hidden = nn.utils.rnn.pad_sequence(list(states), batch_first=True)
+        mask = _mask([len(state) for state in states])
+        added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+            for layer in self.layers:
+                output = layer(hidden, attention_mask=added)
+                hidden = output[0] if isinstance(output, tuple) else output
+        pooled: dict[str, Any] = {"token_embeddings": hidden.float(), "attention_mask": mask}
+        for module in self.tail:
+            pooled = module(pooled)
+        embedding: Tensor = pooled["sentence_embedding"]
+        return embedding
+
+    @torch.no_grad()
+    def embed_rows(self, rows: Sequence[int]) -> Tensor:
+        """Embeddings float32[n, d] of kept rows, without dropout."""
+        training = self.training
+        self.eval()
+        embedded = self.forward({"input_ids": torch.tensor(list(rows), dtype=torch.int64)})
+        self.train(training)
+        return embedded["sentence_embedding"]
+
+    def save(self, output_path: str, *_: Any, **__: Any) -> None:
+        """Nothing is saved: the layers belong to the encoder that they were taken from."""
+
+
+def by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Places grouped so that a group's texts are of like length and few in padded tokens."""
+    groups: list[list[int]] = []
+    longest = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if not groups or (len(groups[-1]) + 1) * longest > _TOKENS_AT_ONCE:
+            groups.append([])
+            longest = max(lengths[place], 1)
+        groups[-1].append(place)
+    return groups
+
+
+def _mask(lengths: Sequence[int]) -> Tensor:
+    """An attention mask int64[n, longest]."""
+    places = torch.arange(max(lengths))
+    return (places[None, :] < torch.tensor(list(lengths))[:, None]).to(torch.int64)
