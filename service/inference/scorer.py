@@ -213,10 +213,11 @@ def _familiarity(group: EncoderGroup, embeddings: NDArray[np.float32]) -> NDArra
     """
     familiarity = np.empty((len(embeddings), len(group.versions)), dtype=np.float32)
     for row, embedding in enumerate(embeddings):
-        # One product of one shape per text, so that batch mates cannot change its last bit.
-        familiarity[row] = (group.background @ embedding).max()
+        # Dot by dot, as the scores: a matrix product would wake BLAS's threads, which on a busy
+        # machine wait for each other (16 ms in place of 0.08 ms, measured on 2,600 rows).
+        familiarity[row] = np.vecdot(group.background, embedding).max()
         for column in np.flatnonzero(familiarity[row] < group.stack.familiarity_floors):
             examples = group.versions[column].head.examples
-            own = (examples @ embedding).max(initial=-1.0)
+            own = np.vecdot(examples, embedding).max(initial=-1.0)
             familiarity[row, column] = max(familiarity[row, column], own)
     return familiarity
