@@ -71,6 +71,21 @@ class Settings(BaseSettings):
     version_cache_entries: int = Field(
         default=256, ge=1, description="Versions kept loaded beside the champions."
     )
+    encoder_cache_bytes: int = Field(
+        default=512 * 1024 * 1024,
+        ge=0,
+        description="Model files of encoders that an API process keeps loaded.",
+    )
+    fine_tuning: Literal["auto", "off"] = Field(
+        default="auto",
+        description="Whether the method auto goes on to fine-tune; off trains heads only.",
+    )
+    tuned_layers: int = Field(
+        default=3, ge=1, description="Top layers of the encoder that fine-tuning moves."
+    )
+    keep_versions: int = Field(
+        default=20, ge=2, description="Newest versions of an occupation that are kept."
+    )
     training_timeout_seconds: int = Field(
         default=1800, ge=1, description="Longest run of one registration."
     )

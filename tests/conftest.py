@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save
 
 from service.inference.encoder import CpuEncoder, SideBySide
-from service.inference.model_cache import BACKGROUND_TENSORS, INITIALISED, ModelCache
+from service.inference.encoder_cache import BACKGROUND_TENSORS
+from service.inference.model_cache import INITIALISED, ModelCache
 from service.registry import encoders, generation
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database, utc_now
@@ -81,4 +82,4 @@ def base_encoder(
 
 @pytest.fixture
 def cache(database: Database, artifacts: ArtifactStore, side_by_side: SideBySide) -> ModelCache:
-    return ModelCache(database, artifacts, side_by_side, version_entries=4)
+    return ModelCache(database, artifacts, side_by_side, version_entries=4, encoder_bytes=1 << 30)

@@ -76,12 +76,16 @@ class _Running:
         self._side_by_side = SideBySide(settings.resolved_threads)
         artifacts = ArtifactStore(settings.resolved_artifact_url, settings.home.resolve() / "cache")
         self.cache = ModelCache(
-            self._database, artifacts, self._side_by_side, settings.version_cache_entries
+            self._database,
+            artifacts,
+            self._side_by_side,
+            settings.version_cache_entries,
+            settings.encoder_cache_bytes,
         )
         registrar = Registrar(self._database, self._queue)
         self.context = ApiContext(self._database, registrar, self.cache)
         self._tally = PredictionTally()
-        self.scorer = Scorer(self._database, self._tally)
+        self.scorer = Scorer(self._database, self.cache.encoders, self._tally)
         # One batch at a time: its texts already run on every thread.
         self.batches = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self._stopping = threading.Event()

@@ -30,13 +30,11 @@ Examples = Annotated[list[ExampleIn], Field(min_length=1, max_length=MAX_EXAMPLE
 class Training(Strict):
     """How to train."""
 
-    method: Literal["auto", "head", "setfit"] = "auto"
-
-    @model_validator(mode="after")
-    def _available(self) -> Training:
-        if self.method == Method.SETFIT.value:
-            raise field_error("fine-tuning is not available yet: use auto or head", "method")
-        return self
+    method: Literal["auto", "head", "setfit"] = Field(
+        default="auto",
+        description="`head` is live within seconds; `setfit` goes on to fine-tune and promotes; "
+        "`auto` fine-tunes and promotes only what a gate finds better.",
+    )
 
 
 class NewOccupationIn(Strict):

@@ -21,7 +21,9 @@ class EncoderSpec:
 
     ``inputs`` are the names of the graph's int64 inputs (no ``token_type_ids`` for XLM-R);
     ``output`` names its float32[batch, dimensions] output, pooled and normalised as the source's
-    own pooling says.
+    own pooling says. A trunk's output is ``hidden``, float32[batch, tokens, dimensions]; a tuned
+    top reads it beside ``attention_mask`` and ``input_ids``, and ``trunk`` is the digest of the
+    trunk's artifact, which also holds the tokeniser. A whole encoder has no trunk.
     """
 
     name: str
@@ -33,6 +35,7 @@ class EncoderSpec:
     output: str
     parity: Mapping[str, float] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    trunk: str | None = None
 
     def to_json(self) -> bytes:
         """The content of ``encoder.json``."""

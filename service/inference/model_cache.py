@@ -12,10 +12,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors.numpy import load_file
-
 from service.domain.errors import (
     NotReady,
     OccupationNotFound,
@@ -24,7 +20,8 @@ from service.domain.errors import (
     VocationError,
 )
 from service.domain.types import ModelVersion
-from service.inference.encoder import Encoder, SideBySide, load_encoder
+from service.inference.encoder import SideBySide
+from service.inference.encoder_cache import EncoderCache, LoadedEncoder
 from service.inference.head import Head, HeadStack, read_head
 from service.registry import encoders, generation, versions
 from service.registry.artifacts import ArtifactStore
@@ -33,19 +30,15 @@ from service.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND_TENSORS = "background.safetensors"
-WARM_UP_TEXT = "Ingénieur machine learning, data science team."
 # Set by the Trainer when the first start has registered the bundled occupations.
 INITIALISED = "initialised"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """A version ready to score; ``background`` float32[m, d] is its encoder's."""
+    """A version ready to score; its encoder is had from the encoder cache when a batch needs it."""
 
     version: ModelVersion
-    encoder: Encoder
-    background: NDArray[np.float32]
     head: Head
 
     @property
@@ -58,8 +51,7 @@ class LoadedVersion:
 class EncoderGroup:
     """The versions of one target that share an encoder, and their places in the answer."""
 
-    encoder: Encoder
-    background: NDArray[np.float32]
+    encoder_digest: str
     stack: HeadStack
     versions: tuple[LoadedVersion, ...]
     positions: tuple[int, ...]
@@ -107,7 +99,7 @@ class Snapshot:
 
 
 class ModelCache:
-    """Loads encoders, champions and single versions; each loaded once, by digest."""
+    """Loads champions and single versions, each once; their encoders are in ``encoders``."""
 
     def __init__(
         self,
@@ -115,16 +107,15 @@ class ModelCache:
         artifacts: ArtifactStore,
         side_by_side: SideBySide,
         version_entries: int,
+        encoder_bytes: int,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
-        self._side_by_side = side_by_side
         self._version_entries = version_entries
         self._lock = threading.Lock()
-        self._encoders: dict[str, Encoder] = {}
-        self._backgrounds: dict[str, NDArray[np.float32]] = {}
         self._versions: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         self._snapshot: Snapshot | None = None
+        self.encoders = EncoderCache(artifacts, side_by_side, encoder_bytes, self._background_of)
 
     def snapshot(self) -> Snapshot:
         """The current snapshot; raises NotReady before the first one."""
@@ -158,11 +149,12 @@ class ModelCache:
             if self._snapshot is not None and self._snapshot.generation >= current:
                 # Another thread has followed farther meanwhile.
                 return False
-            self._encoder(base.digest)
+            self.encoders.pin([base.digest])
+            self.encoders.get(base.digest)
             loaded, unavailable = self._load_champions(champions)
             self._snapshot = Snapshot(current, occupations, loaded, frozenset(unavailable))
             self._forget_unused(base.digest, published)
-            metrics.set_models_loaded(len(self._encoders), len(loaded) + len(self._versions))
+            metrics.set_models_loaded(len(self.encoders), len(loaded) + len(self._versions))
         metrics.set_generation(current)
         return True
 
@@ -185,14 +177,13 @@ class ModelCache:
                 loaded.append(self._version(snapshot, occupation, int(number)))
         return make_target(loaded)
 
-    def base_encoder(self) -> tuple[Encoder, NDArray[np.float32]]:
-        """The encoder of new versions and the background float32[m, d] as it embeds it."""
+    def base_encoder(self) -> LoadedEncoder:
+        """The encoder of new versions with the background as it embeds it; raises NotReady."""
         with self._database.read() as connection:
             base = encoders.base_encoder(connection)
         if base is None:
             raise NotReady("The base encoder is not built yet.")
-        with self._lock:
-            return self._encoder(base.digest), self._background(base.digest)
+        return self.encoders.get(base.digest)
 
     def _version(self, snapshot: Snapshot, occupation: str, number: int) -> LoadedVersion:
         if occupation not in snapshot.occupations:
@@ -239,27 +230,15 @@ class ModelCache:
         return loaded, unavailable
 
     def _load(self, version: ModelVersion) -> LoadedVersion:
-        encoder = self._encoder(version.encoder_digest)
         head = read_head(self._artifacts.open_local(version.artifact_digest))
-        return LoadedVersion(version, encoder, self._background(version.encoder_digest), head)
+        if self.encoders.has_room():
+            # Ahead of its first request; beyond the bound, the first request loads it.
+            self.encoders.get(version.encoder_digest)
+        return LoadedVersion(version, head)
 
-    def _encoder(self, digest: str) -> Encoder:
-        encoder = self._encoders.get(digest)
-        if encoder is None:
-            encoder = load_encoder(self._artifacts.open_local(digest), digest, self._side_by_side)
-            encoder.encode([WARM_UP_TEXT])
-            self._encoders[digest] = encoder
-        return encoder
-
-    def _background(self, encoder_digest: str) -> NDArray[np.float32]:
-        background = self._backgrounds.get(encoder_digest)
-        if background is None:
-            with self._database.read() as connection:
-                digest = encoders.background_of(connection, encoder_digest)
-            folder = self._artifacts.open_local(digest)
-            background = load_file(folder / BACKGROUND_TENSORS)["embeddings"]
-            self._backgrounds[encoder_digest] = background
-        return background
+    def _background_of(self, encoder_digest: str) -> str:
+        with self._database.read() as connection:
+            return encoders.background_of(connection, encoder_digest)
 
     def _forget_unused(self, base_digest: str, published: frozenset[tuple[str, int]]) -> None:
         snapshot = self._snapshot
@@ -270,9 +249,7 @@ class ModelCache:
         used = {base_digest}
         used.update(v.version.encoder_digest for v in snapshot.champions.values())
         used.update(v.version.encoder_digest for v in self._versions.values())
-        for digest in [digest for digest in self._encoders if digest not in used]:
-            del self._encoders[digest]
-            self._backgrounds.pop(digest, None)
+        self.encoders.keep_only(frozenset(used))
 
 
 def make_target(loaded: Sequence[LoadedVersion]) -> Target:
@@ -285,8 +262,7 @@ def make_target(loaded: Sequence[LoadedVersion]) -> Target:
         members = tuple(loaded[position] for position in positions)
         groups.append(
             EncoderGroup(
-                encoder=members[0].encoder,
-                background=members[0].background,
+                encoder_digest=members[0].version.encoder_digest,
                 stack=HeadStack([member.head for member in members]),
                 versions=members,
                 positions=tuple(positions),

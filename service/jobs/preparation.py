@@ -71,7 +71,7 @@ class Preparation:
             encoders.set_base_encoder(connection, fingerprint)
 
     def register_bundled(self, registrar: Registrar, stopping: threading.Event) -> None:
-        """Register new and changed bundled occupations, and wait until they are trained."""
+        """Register new and changed bundled occupations, and wait for their first versions."""
         bundled = read_bundled(self._settings.occupations)
         with self._database.read() as connection:
             base = encoders.base_encoder(connection)
@@ -119,7 +119,8 @@ class Preparation:
                     finished = {
                         id
                         for id in pending
-                        if registrations.get_registration(connection, id).state.finished
+                        if (job := registrations.get_registration(connection, id)).versions
+                        or job.state.finished
                     }
                     failed = [
                         id

@@ -13,6 +13,8 @@ from service.jobs.serializer import SERIALIZER
 
 QUEUE = "registrations"
 WORKFLOW = "register"
+FINE_TUNING_QUEUE = "fine-tuning"
+FINE_TUNING_WORKFLOW = "fine_tune"
 APPLICATION = "vocation"
 # Constant, so that a worker of the next release finishes what this one accepted.
 APPLICATION_VERSION = "1"
@@ -43,8 +45,8 @@ class RegistrationQueue:
         self._client.enqueue_in_transaction(connection, options, registration)
 
     def cancel(self, registration: str) -> None:
-        """Stop the workflow of a registration that the registry has marked as cancelled."""
-        self._client.cancel_workflow(registration)
+        """Stop the workflows of a registration that the registry has marked as cancelled."""
+        self._client.cancel_workflow(registration, cancel_children=True)
 
     def close(self) -> None:
         """Close the client's connections."""

@@ -7,7 +7,14 @@ import time
 from typing import Any
 
 from service.domain.errors import RegistrationCancelled, VocationError
-from service.domain.types import Example, Method, Occupation, RegistrationState, Stage
+from service.domain.types import (
+    Example,
+    Method,
+    Occupation,
+    Origin,
+    RegistrationState,
+    Stage,
+)
 from service.inference.model_cache import ModelCache
 from service.registry import occupations, registrations, versions
 from service.registry.artifacts import ArtifactStore
@@ -34,12 +41,19 @@ class Stages:
         """
         started = time.perf_counter()
         occupation, examples = self._begin(registration, Stage.HEAD, 0.1)
-        encoder, background = self._cache.base_encoder()
-        trained = train_head(encoder, background, examples, occupation.prevalence)
+        base = self._cache.base_encoder()
+        trained = train_head(base.encoder, base.background, examples, occupation.prevalence)
         metrics.TRAINING_SECONDS.labels(Stage.HEAD.value).observe(time.perf_counter() - started)
         started = time.perf_counter()
-        self._publish(registration, occupation, trained, encoder.digest)
+        self._publish(registration, occupation, trained, base.encoder.digest)
         metrics.TRAINING_SECONDS.labels(Stage.PUBLISH.value).observe(time.perf_counter() - started)
+
+    def is_bundled(self, registration: str) -> bool:
+        """Whether a registration is of an occupation that the project ships."""
+        with self._database.read() as connection:
+            job = registrations.get_registration(connection, registration)
+            occupation = occupations.get_occupation(connection, job.occupation)
+        return occupation.origin is Origin.BUNDLED
 
     def succeed(self, registration: str) -> None:
         """End a registration that has done all its stages."""
@@ -86,6 +100,7 @@ class Stages:
                 occupation=occupation.id,
                 method=Method.HEAD,
                 encoder_digest=encoder,
+                trunk_digest=None,
                 artifact_digest=artifact,
                 manifest=trained.manifest,
                 registration=registration,

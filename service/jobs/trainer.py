@@ -11,6 +11,7 @@ from service.domain.errors import VocationError
 from service.inference.encoder import SideBySide
 from service.inference.model_cache import INITIALISED, ModelCache
 from service.jobs import worker
+from service.jobs.fine_tuning import FineTuning
 from service.jobs.preparation import Preparation
 from service.jobs.queue import RegistrationQueue
 from service.jobs.registering import JOBS_READY, Registrar
@@ -88,12 +89,19 @@ class TrainerProcess:
         database.create_schema()
         artifacts = ArtifactStore(self._settings.resolved_artifact_url, home / "cache")
         side_by_side = SideBySide(available_cpus())
-        cache = ModelCache(database, artifacts, side_by_side, version_entries=1)
+        cache = ModelCache(database, artifacts, side_by_side, version_entries=1, encoder_bytes=0)
         preparation = Preparation(self._settings, database, artifacts, side_by_side)
+        tuning = FineTuning(self._settings, database, artifacts)
+        tuning.sweep()
         preparation.sweep()
         preparation.prepare_encoder()
         if not self._launched:
-            worker.launch(database.engine, Stages(database, artifacts, cache))
+            worker.launch(
+                database.engine,
+                Stages(database, artifacts, cache),
+                tuning,
+                self._settings.training_timeout_seconds,
+            )
             self._launched = True
         queue = RegistrationQueue(database.engine, self._settings.training_timeout_seconds)
         with database.write() as connection:

@@ -1,7 +1,8 @@
-"""The worker side: the durable workflow that a registration is, on dbos.
+"""The worker side: the durable workflows that a registration is, on dbos.
 
 dbos records each finished step in the database: a killed worker resumes at the step that it had
-not finished.
+not finished. A registration is two workflows, so that no ``head`` version, due within seconds,
+waits for somebody else's fine-tuning.
 """
 
 from __future__ import annotations
@@ -9,11 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from dbos import DBOS, DBOSConfig
+from dbos import DBOS, DBOSConfig, EnqueueOptions
 from sqlalchemy import Engine
 
 from service.domain.errors import RegistrationCancelled
-from service.jobs.queue import APPLICATION, APPLICATION_VERSION, QUEUE, WORKFLOW
+from service.jobs.fine_tuning import FineTuning
+from service.jobs.queue import (
+    APPLICATION,
+    APPLICATION_VERSION,
+    FINE_TUNING_QUEUE,
+    FINE_TUNING_WORKFLOW,
+    QUEUE,
+    WORKFLOW,
+)
 from service.jobs.serializer import SERIALIZER
 from service.jobs.stages import Stages, describe_failure
 
@@ -23,12 +32,16 @@ logger = logging.getLogger(__name__)
 # one, and what a killed Trainer left is recovered by the next.
 EXECUTOR = "trainer"
 _POLL_SECONDS = 0.1
-_REGISTRATIONS_AT_ONCE = 2
+_HEADS_AT_ONCE = 2
+# One tuning already runs on every CPU.
+_TUNINGS_AT_ONCE = 1
+# dbos runs the lowest number first: nobody's registration waits for the bundled occupations.
+_PRIORITY, _BUNDLED_PRIORITY = 1, 10
 _ENDED_WITHOUT_WORD = ("CANCELLED", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
-def launch(engine: Engine, stages: Stages) -> None:
-    """Create dbos's tables, register the workflow, and start to work."""
+def launch(engine: Engine, stages: Stages, tuning: FineTuning, timeout_seconds: int) -> None:
+    """Create dbos's tables, register the workflows, and start to work."""
     config: DBOSConfig = {
         "name": APPLICATION,
         "system_database_engine": engine,
@@ -39,12 +52,19 @@ def launch(engine: Engine, stages: Stages) -> None:
         "use_listen_notify": False,
     }
     DBOS(config=config)
-    _define_workflow(stages)
+    _define_fine_tuning(stages, tuning)
+    _define_registration(stages, tuning, timeout_seconds)
     DBOS.launch()
     DBOS.register_queue(
         QUEUE,
-        worker_concurrency=_REGISTRATIONS_AT_ONCE,
+        worker_concurrency=_HEADS_AT_ONCE,
         partition_concurrency=1,
+        polling_interval_sec=_POLL_SECONDS,
+        on_conflict="always_update",
+    )
+    DBOS.register_queue(
+        FINE_TUNING_QUEUE,
+        worker_concurrency=_TUNINGS_AT_ONCE,
         polling_interval_sec=_POLL_SECONDS,
         on_conflict="always_update",
     )
@@ -59,19 +79,32 @@ def ended_without_word(active: list[str]) -> list[str]:
     """Which of the registry's active registrations dbos has given up (timed out, crashed)."""
     if not active:
         return []
+    owner = {workflow: id for id in active for workflow in (id, _fine_tuning_id(id))}
     found = DBOS.list_workflows(
-        workflow_ids=active,
+        workflow_ids=list(owner),
         status=list(_ENDED_WITHOUT_WORD),
         load_input=False,
         load_output=False,
     )
-    return [workflow.workflow_id for workflow in found]
+    return sorted({owner[workflow.workflow_id] for workflow in found})
 
 
-def _define_workflow(stages: Stages) -> None:
+def _fine_tuning_id(registration: str) -> str:
+    return f"{registration}-setfit"
+
+
+def _define_registration(stages: Stages, tuning: FineTuning, timeout_seconds: int) -> None:
     @DBOS.step(name="head")
     async def head(registration: str) -> None:
         await asyncio.to_thread(stages.head, registration)
+
+    @DBOS.step(name="goes_on")
+    async def goes_on(registration: str) -> bool:
+        return await asyncio.to_thread(tuning.wanted, registration)
+
+    @DBOS.step(name="is_bundled")
+    async def is_bundled(registration: str) -> bool:
+        return await asyncio.to_thread(stages.is_bundled, registration)
 
     @DBOS.step(name="succeed")
     async def succeed(registration: str) -> None:
@@ -85,9 +118,51 @@ def _define_workflow(stages: Stages) -> None:
     async def register(registration: str) -> None:
         try:
             await head(registration)
-            await succeed(registration)
+            if not await goes_on(registration):
+                await succeed(registration)
+                return
+            options: EnqueueOptions = {
+                "workflow_name": FINE_TUNING_WORKFLOW,
+                "queue_name": FINE_TUNING_QUEUE,
+                "workflow_id": _fine_tuning_id(registration),
+                "app_version": APPLICATION_VERSION,
+                "workflow_timeout": float(timeout_seconds),
+                "priority": _BUNDLED_PRIORITY if await is_bundled(registration) else _PRIORITY,
+            }
+            await DBOS.enqueue_workflow_with_options_async(options, registration)
         except RegistrationCancelled:
             logger.info("registration cancelled", extra={"registration": registration})
         except Exception as error:
             logger.exception("registration failed", extra={"registration": registration})
+            await fail(registration, *describe_failure(error))
+
+
+def _define_fine_tuning(stages: Stages, tuning: FineTuning) -> None:
+    # Preemptible: cancelled or out of time, the coroutine ends and takes its child with it.
+    @DBOS.step(name="tune", preemptible=True)
+    async def tune(registration: str) -> None:
+        await tuning.tune(registration)
+
+    @DBOS.step(name="publish")
+    async def publish(registration: str) -> None:
+        await asyncio.to_thread(tuning.publish, registration)
+
+    @DBOS.step(name="succeed_tuned")
+    async def succeed(registration: str) -> None:
+        await asyncio.to_thread(stages.succeed, registration)
+
+    @DBOS.step(name="fail_tuned", retries_allowed=True, max_attempts=20)
+    async def fail(registration: str, code: str, title: str, detail: str) -> None:
+        await asyncio.to_thread(stages.fail, registration, code, title, detail)
+
+    @DBOS.workflow(name=FINE_TUNING_WORKFLOW)
+    async def fine_tune(registration: str) -> None:
+        try:
+            await tune(registration)
+            await publish(registration)
+            await succeed(registration)
+        except RegistrationCancelled:
+            logger.info("registration cancelled", extra={"registration": registration})
+        except Exception as error:
+            logger.exception("fine-tuning failed", extra={"registration": registration})
             await fail(registration, *describe_failure(error))

@@ -68,6 +68,7 @@ versions = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("method", String(16), nullable=False),
     Column("encoder_digest", String(64), nullable=False),
+    Column("trunk_digest", String(64)),
     Column("artifact_digest", String(64), nullable=False),
     Column("manifest", JSON, nullable=False),
     Column("registration", String(64), nullable=False),

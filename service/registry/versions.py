@@ -24,6 +24,7 @@ def publish(
     occupation: str,
     method: Method,
     encoder_digest: str,
+    trunk_digest: str | None,
     artifact_digest: str,
     manifest: Mapping[str, Any],
     registration: str,
@@ -44,6 +45,7 @@ def publish(
                     number=published,
                     method=method.value,
                     encoder_digest=encoder_digest,
+                    trunk_digest=trunk_digest,
                     artifact_digest=artifact_digest,
                     manifest=dict(manifest),
                     registration=registration,
@@ -142,9 +144,33 @@ def version_numbers_of(connection: Connection, occupation: str) -> list[int]:
 def referenced_artifacts(connection: Connection) -> frozenset[str]:
     """Digests of every artifact that a version needs."""
     digests: set[str] = set()
-    for row in connection.execute(select(versions.c.encoder_digest, versions.c.artifact_digest)):
-        digests.update(row)
+    columns = (versions.c.encoder_digest, versions.c.trunk_digest, versions.c.artifact_digest)
+    for row in connection.execute(select(*columns)):
+        digests.update(digest for digest in row if digest is not None)
     return frozenset(digests)
+
+
+def find_published(
+    connection: Connection, registration: str, method: Method
+) -> ModelVersion | None:
+    """What a registration published by a method, None when it has not."""
+    row = connection.execute(
+        select(versions).where(
+            versions.c.registration == registration, versions.c.method == method.value
+        )
+    ).one_or_none()
+    return _version(row) if row is not None else None
+
+
+def prune(connection: Connection, occupation: str, keep: int) -> None:
+    """Remove all versions of an occupation but the champion and the newest ``keep``."""
+    champion = champion_number(connection, occupation)
+    newest = version_numbers_of(connection, occupation)[-keep:]
+    kept = {*newest, champion} - {None}
+    connection.execute(
+        delete(versions).where(versions.c.occupation == occupation, versions.c.number.not_in(kept))
+    )
+    generation.bump(connection)
 
 
 def _number_of(connection: Connection, registration: str, method: Method) -> int | None:

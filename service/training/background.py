@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from service.domain.types import Experience
 from service.inference.encoder import Encoder
-from service.inference.model_cache import BACKGROUND_TENSORS
+from service.inference.encoder_cache import BACKGROUND_TENSORS
 
 _CHUNK = 64
 

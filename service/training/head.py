@@ -34,6 +34,7 @@ from service.training.population import (
     REGISTER_SPREAD,
     Population,
     expected_population,
+    possible_populations,
 )
 from service.training.thresholds import UNCERTAIN_ERRORS, f1_threshold, uncertain_band
 
@@ -52,6 +53,7 @@ Embeddings = NDArray[np.float32]
 
 FEWEST_POSITIVES = 4
 FEWEST_BACKGROUND = 50
+LOWEST_THRESHOLD = 1e-4
 
 # What a manifest records of the recipe.
 HYPER_PARAMETERS: Mapping[str, float] = MappingProxyType(
@@ -115,6 +117,7 @@ def fit_head(
     prevalence: float,
     seed: int,
     groups: NDArray[np.intp] | None = None,
+    hints: Embeddings | None = None,
 ) -> HeadFit:
     """Fit weights, calibration, threshold and the `uncertain` rules of one head.
 
@@ -125,12 +128,15 @@ def fit_head(
         prevalence: expected share of positives among the texts that will be scored.
         seed: seeds the redraws behind the intervals, and nothing that is served.
         groups: intp[n], equal for copies of a text; by default equal embeddings are copies.
+        hints: float32[k, d] unit-length embeddings of the occupation's name and the like: they
+            pull the direction as positives do, but calibrate nothing, since nobody scores them.
 
     Raises:
         ValueError: if shapes disagree, values are not finite, the prevalence is not strictly
             between 0 and 1, or there are too few distinct positives or background rows.
     """
-    _check(examples, labels, background, prevalence)
+    hints = examples[:0] if hints is None else hints
+    _check(examples, labels, background, hints, prevalence)
     copies = _copies(examples, groups)
     distinct = len(np.unique(copies[labels]))
     if distinct < FEWEST_POSITIVES:
@@ -138,13 +144,14 @@ def fit_head(
         raise ValueError(message)
     # One thread: sums in another order would give other bytes.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _fit(examples, labels, background, prevalence, seed, copies)
+        return _fit(examples, labels, background, hints, prevalence, seed, copies)
 
 
 def _fit(
     examples: Embeddings,
     labels: NDArray[np.bool_],
     background: Embeddings,
+    hints: Embeddings,
     prevalence: float,
     seed: int,
     copies: NDArray[np.intp],
@@ -152,17 +159,20 @@ def _fit(
     """Fit with checked arguments on one thread."""
     shares = 1.0 / np.bincount(copies)[copies]  # copies of a text count once
     kept = background[unlike_positives(examples[labels], copies[labels], background)]
-    line = _line(examples, labels, kept, shares, copies)
-    population = expected_population(
+    line = _line(examples, labels, kept, hints, shares, copies)
+    evidence = (
         line.held_out[: len(examples)],
         labels,
         shares,
-        line.held_out[len(examples) :],
+        line.held_out[len(examples) : len(examples) + len(kept)],
         prevalence,
     )
+    population = expected_population(*evidence)
     calibration = _calibrate(population, float(shares[labels].sum()), prevalence)
     chances = sigmoid(calibration.logits(population.scores))
-    threshold = f1_threshold(chances, population.outcomes, population.weights)
+    best = calibration.logits(np.array([f1_threshold(possible_populations(*evidence))]))
+    # A threshold of exactly 0 or 1 has no logit.
+    threshold = float(np.clip(sigmoid(best)[0], LOWEST_THRESHOLD, 1.0 - LOWEST_THRESHOLD))
     low, high = uncertain_band(calibration, threshold)
     rest = np.arange(len(kept))
     figures = measure(
@@ -198,16 +208,23 @@ def _line(
     examples: Embeddings,
     labels: NDArray[np.bool_],
     background: Embeddings,
+    hints: Embeddings,
     shares: Floats,
     copies: NDArray[np.intp],
 ) -> Discriminant:
-    """The uncalibrated linear score of the examples and, after them, the background."""
-    rest = len(background)
+    """The uncalibrated linear score; its held-out scores: examples, background, then hints."""
+    rest, extra = len(background), len(hints)
+    labelled = class_weights(
+        np.concatenate([labels, np.full(extra, fill_value=True)]),
+        np.concatenate([shares, np.ones(extra)]),
+    )
     return fit_discriminant(
-        rows=np.concatenate([examples, background]).astype(np.float64),
-        targets=np.concatenate([np.where(labels, 1.0, -1.0), np.full(rest, -1.0)]),
-        weights=np.concatenate([class_weights(labels, shares), np.full(rest, 1.0 / rest)]),
-        groups=np.concatenate([copies, copies.max() + 1 + np.arange(rest)]),
+        rows=np.concatenate([examples, background, hints]).astype(np.float64),
+        targets=np.concatenate([np.where(labels, 1.0, -1.0), np.full(rest, -1.0), np.ones(extra)]),
+        weights=np.concatenate(
+            [labelled[: len(labels)], np.full(rest, 1.0 / rest), labelled[len(labels) :]]
+        ),
+        groups=np.concatenate([copies, copies.max() + 1 + np.arange(rest + extra)]),
     )
 
 
@@ -230,15 +247,17 @@ def _check(
     examples: Embeddings,
     labels: NDArray[np.bool_],
     background: Embeddings,
+    hints: Embeddings,
     prevalence: float,
 ) -> None:
     """Raise ValueError for arguments that no head can be fitted on."""
     problem = ""
-    if examples.ndim != 2 or background.ndim != 2 or examples.shape[1] != background.shape[1]:
-        problem = f"embeddings {examples.shape} and background {background.shape} do not match"
+    shapes = [rows.shape for rows in (examples, background, hints)]
+    if any(len(shape) != 2 or shape[1] != examples.shape[-1] for shape in shapes):
+        problem = f"examples, background and hints {shapes} do not match"
     elif labels.shape != (len(examples),) or labels.dtype != np.bool_:
         problem = f"{len(examples)} examples but labels {labels.dtype}{labels.shape}"
-    elif not (np.isfinite(examples).all() and np.isfinite(background).all()):
+    elif not all(np.isfinite(rows).all() for rows in (examples, background, hints)):
         problem = "embeddings hold values that are not finite"
     elif not 0.0 < prevalence < 1.0:
         problem = f"prevalence {prevalence} is not strictly between 0 and 1"

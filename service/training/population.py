@@ -18,8 +18,12 @@ Floats = NDArray[np.float64]
 
 # Share of the way from the background's mean score to the positives' at which real negatives lie,
 # and how many times wider they spread: docs/few-shot-heads.md has the measurements.
-REGISTER_SHIFT = 0.25
-REGISTER_SPREAD = 1.2
+REGISTER_SHIFT = 0.3
+REGISTER_SPREAD = 1.4
+
+# The range over which the two were found to vary from task to task.
+POSSIBLE_SHIFTS = (0.0, 0.2, 0.4, 0.6)
+POSSIBLE_SPREADS = (1.0, 1.3)
 
 # As many `out` examples as this weigh as much as the two constants, and as the background itself.
 OUT_PRIOR_ROWS = 32
@@ -37,12 +41,29 @@ class Population:
     weights: Floats
 
 
+def possible_populations(
+    held_out: Floats,
+    labels: NDArray[np.bool_],
+    shares: Floats,
+    background: Floats,
+    prevalence: float,
+) -> list[Population]:
+    """One population for each possible shift and spread; arguments as `expected_population`."""
+    return [
+        expected_population(held_out, labels, shares, background, prevalence, shift, spread)
+        for shift in POSSIBLE_SHIFTS
+        for spread in POSSIBLE_SPREADS
+    ]
+
+
 def expected_population(
     held_out: Floats,
     labels: NDArray[np.bool_],
     shares: Floats,
     background: Floats,
     prevalence: float,
+    shift: float = REGISTER_SHIFT,
+    spread: float = REGISTER_SPREAD,
 ) -> Population:
     """Weigh held-out scores so that they stand for the texts that will be scored.
 
@@ -52,6 +73,8 @@ def expected_population(
         shares: float64[n], 1 divided by the number of copies of the example's text.
         background: float64[m] held-out scores of the background.
         prevalence: expected share of positives.
+        shift: share of the way to the positives by which the background is moved.
+        spread: how many times wider the background is made.
 
     Returns:
         Examples in their order, then the background moved to where real negatives are expected.
@@ -60,7 +83,12 @@ def expected_population(
     trust = distinct_out / (distinct_out + OUT_PRIOR_ROWS)
     rest = 1.0 - prevalence
     each = np.where(labels, prevalence / distinct_in, rest * trust / max(distinct_out, 1.0))
-    moved = _moved(held_out, labels, shares, background)
+    start, width = float(background.mean()), max(float(background.std()), 1e-12)
+    gap = max(float(np.average(held_out[labels], weights=shares[labels])) - start, width)
+    centre, deviation = _negatives(
+        held_out[~labels], shares[~labels], start + shift * gap, spread * width
+    )
+    moved = centre + (background - start) * (deviation / width)
     return Population(
         scores=np.concatenate([held_out, moved]),
         outcomes=np.concatenate([labels.astype(np.float64), np.zeros(len(moved))]),
@@ -70,15 +98,9 @@ def expected_population(
     )
 
 
-def _moved(
-    held_out: Floats, labels: NDArray[np.bool_], shares: Floats, background: Floats
-) -> Floats:
-    """Background scores shifted and spread, by the constants and what `out` examples show."""
-    start, spread = float(background.mean()), max(float(background.std()), 1e-12)
-    gap = max(float(np.average(held_out[labels], weights=shares[labels])) - start, spread)
-    out, counts = held_out[~labels], shares[~labels]
+def _negatives(out: Floats, counts: Floats, centre: float, deviation: float) -> tuple[float, float]:
+    """Mean and standard deviation of real negatives: those expected, corrected by `out` scores."""
     total = OUT_PRIOR_ROWS + float(counts.sum())
-    centre = (OUT_PRIOR_ROWS * (start + REGISTER_SHIFT * gap) + float(counts @ out)) / total
-    scatter = OUT_PRIOR_ROWS * (REGISTER_SPREAD * spread) ** 2 + float(counts @ (out - centre) ** 2)
-    moved: Floats = centre + (background - start) * (np.sqrt(scatter / total) / spread)
-    return moved
+    mean = (OUT_PRIOR_ROWS * centre + float(counts @ out)) / total
+    scatter = OUT_PRIOR_ROWS * deviation**2 + float(counts @ (out - mean) ** 2)
+    return mean, float(np.sqrt(scatter / total))

@@ -72,7 +72,7 @@ def trunk_states(
     return states
 
 
-class CachedTop(InputModule):  # type: ignore[misc]
+class CachedTop(InputModule):
     """The top layers and everything after them, fed with kept trunk states by row number.
 
     As the only module of a SentenceTransformer it lets setfit's Trainer train the top layers: a
@@ -87,15 +87,14 @@ class CachedTop(InputModule):  # type: ignore[misc]
         *,
         bfloat16: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.layers = encoder_layers(model)[trunk_layers:]
         self.tail = nn.ModuleList(list(model)[1:])
-        self.config = model[0].auto_model.config
         self._states = list(states)
         self._bfloat16 = bfloat16
 
     def preprocess(
-        self, inputs: Sequence[str], prompt: str | None = None, **_: Any
+        self, inputs: list[Any], prompt: str | None = None, **_: Any
     ) -> dict[str, Tensor]:
         """Row numbers int64[n] under the name that the trainer takes for a text's features."""
         del prompt

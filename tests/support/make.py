@@ -90,6 +90,7 @@ def publish(
             occupation=occupation,
             method=Method.HEAD,
             encoder_digest=base.digest,
+            trunk_digest=None,
             artifact_digest=digest,
             manifest={},
             registration=registrations.insert_registration(connection, occupation, Method.HEAD),

@@ -25,7 +25,8 @@ from service.api.edge import EdgeInstaller, EdgeLimits
 from service.api.openapi import openapi_document
 from service.api.process import ApiProcess
 from service.inference.encoder import CpuEncoder, SideBySide
-from service.inference.model_cache import BACKGROUND_TENSORS, INITIALISED, ModelCache
+from service.inference.encoder_cache import BACKGROUND_TENSORS
+from service.inference.model_cache import INITIALISED, ModelCache
 from service.jobs.registering import JOBS_READY
 from service.jobs.stages import Stages
 from service.registry import encoders, generation
@@ -101,7 +102,9 @@ def mounted_api(
         app.state.context = process.start()
         process.cache.refresh()
         document = Document(openapi_document(app))
-        trainer = ModelCache(database, artifacts, side_by_side, version_entries=1)
+        trainer = ModelCache(
+            database, artifacts, side_by_side, version_entries=1, encoder_bytes=1 << 30
+        )
         with AsgiClient(_mount(app, process), _judge_with(document)) as client:
             stages = Stages(database, artifacts, trainer)
             yield MountedApi(client, document, database, artifacts, process.cache, stages)

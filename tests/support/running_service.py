@@ -60,6 +60,8 @@ class RunningService:
             "VOCATION_HOME": str(home),
             "BENTOML_HOME": str(home.parent / "bentoml"),
             "BENTOML_DO_NOT_TRACK": "True",
+            # Its own tests turn it on: minutes of training would change champions under others.
+            "VOCATION_FINE_TUNING": "off",
             **(environment or {}),
         }
         self._working_directory = working_directory

@@ -283,9 +283,12 @@ def test_a_new_base_encoder_leaves_former_versions_answering_with_their_own(
     add_served(database, artifacts, other, "chef", head(2))
     cache.refresh()
     target = cache.resolve(cache.snapshot(), ["sommelier", "chef"])
-    assert [v.encoder.digest for v in target.versions] == [base_encoder.digest, other.digest]
+    assert [v.version.encoder_digest for v in target.versions] == [
+        base_encoder.digest,
+        other.digest,
+    ]
     assert sorted(group.positions for group in target.groups) == [(0,), (1,)]
-    assert cache.base_encoder()[0].digest == other.digest
+    assert cache.base_encoder().encoder.digest == other.digest
 
 
 def test_a_restarted_process_loads_what_the_registry_holds(
@@ -297,7 +300,9 @@ def test_a_restarted_process_loads_what_the_registry_holds(
 ) -> None:
     add_served(database, artifacts, base_encoder, "sommelier", head(1))
     cache.refresh()
-    restarted = ModelCache(database, artifacts, side_by_side, version_entries=4)
+    restarted = ModelCache(
+        database, artifacts, side_by_side, version_entries=4, encoder_bytes=1 << 30
+    )
     restarted.refresh()
     before, after = (c.snapshot().champion("sommelier") for c in (cache, restarted))
     assert after.version == before.version

@@ -37,8 +37,8 @@ EXAMPLES = [
 
 
 @pytest.fixture
-def scorer(database: Database) -> Scorer:
-    return Scorer(database, PredictionTally())
+def scorer(database: Database, cache: ModelCache) -> Scorer:
+    return Scorer(database, cache.encoders, PredictionTally())
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_predictions_are_counted_by_version_and_label(
     cache.refresh()
     tally = PredictionTally()
     target = cache.resolve(cache.snapshot(), None)
-    Scorer(database, tally).score([_request(text, target) for text in TEXTS])
+    Scorer(database, cache.encoders, tally).score([_request(text, target) for text in TEXTS])
     tally.flush()
     counted = _sample("vocation_predictions_total", occupation=occupation, version="1", label="in")
     assert counted == 32

@@ -48,6 +48,7 @@ def test_examples_versions_and_registrations_can_be_walked_too(database: Databas
                 occupation="sommelier",
                 method=Method.HEAD,
                 encoder_digest="e",
+                trunk_digest=None,
                 artifact_digest="a",
                 manifest={},
                 registration=made[-1],

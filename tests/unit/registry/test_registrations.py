@@ -115,6 +115,7 @@ def test_a_registration_tells_what_it_published_and_what_is_champion_now(
                 occupation="sommelier",
                 method=Method.HEAD,
                 encoder_digest="e",
+                trunk_digest=None,
                 artifact_digest="a",
                 manifest={},
                 registration=id,

@@ -23,6 +23,7 @@ def _publish(
         occupation=occupation,
         method=method,
         encoder_digest="e" * 64,
+        trunk_digest=None,
         artifact_digest="a" * 64,
         manifest={"data": {"digest": registration}},
         registration=registration,

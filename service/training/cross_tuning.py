@@ -1,0 +1,60 @@
+"""The cross-validation of the gate: a fine-tuning for each fold, beside the base encoder's head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from service.inference.encoder import Encoder
+from service.training.gate import FoldScores, make_folds, score_fold, standing_background
+from service.training.training_texts import TrainingTexts
+from service.training.tuners import Tuner
+from service.training.tuning import TuningSettings
+
+SPLITS = 3
+
+
+class CrossTuning:
+    """The folds over the distinct examples, and the scores of both methods in them."""
+
+    def __init__(
+        self, chosen: TrainingTexts, crowd: Sequence[str], base: Encoder, settings: TuningSettings
+    ) -> None:
+        own = len(chosen.texts) - chosen.borrowed
+        self.rows = list(range(own))
+        self.labels = chosen.labels[:own]
+        self.folds = make_folds(self.labels, SPLITS, 1, settings.seed)
+        self._settings = replace(settings, steps=settings.fold_steps)
+        self._chosen = chosen
+        self._size = len(chosen.texts)
+        embeddings = base.encode([*chosen.texts[:own], *crowd]).embeddings
+        self._examples, self._crowd = embeddings[:own], embeddings[own:]
+        # Decided by the champion's encoder, for both.
+        self._standing = np.flatnonzero(
+            standing_background(self._examples[self.labels], self._crowd)
+        )
+
+    def score(
+        self, tuner: Tuner, report: Callable[[float], None]
+    ) -> tuple[list[FoldScores], list[FoldScores]]:
+        """Scores by fold of the champion (a head on the base encoder) and the challenger."""
+        borrowed = list(range(len(self.rows), self._size))
+        champion, challenger = [], []
+        for number, fold in enumerate(self.folds):
+            champion.append(
+                score_fold(self._examples, self.labels, self._crowd[self._standing], fold)
+            )
+            train = [*fold.train.tolist(), *borrowed]
+            tuner.start_again()
+            tuner.train(
+                train,
+                self._chosen.labels[train],
+                self._settings,
+                lambda done, number=number: report((number + done) / len(self.folds)),  # type: ignore[misc]
+            )
+            examples = tuner.embed(self.rows)
+            crowd = tuner.embed((self._size + self._standing).tolist())
+            challenger.append(score_fold(examples, self.labels, crowd, fold))
+        return champion, challenger

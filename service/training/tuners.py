@@ -1,0 +1,118 @@
+"""One interface over the two ways of tuning: train on some rows, embed any, start again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from service.domain.errors import EncoderUnusable
+from service.training.top_layers import CachedTop, encoder_layers, token_ids, trunk_states
+from service.training.tuning import Report, TuningSettings, tune_all, tune_top
+
+Embeddings = NDArray[np.float32]
+
+
+class Tuner(Protocol):
+    """An encoder over a fixed list of texts, each known by its row number."""
+
+    trunk_layers: int | None
+
+    def start_again(self) -> None:
+        """Go back to the weights of the base encoder."""
+        ...
+
+    def train(
+        self,
+        rows: Sequence[int],
+        labels: NDArray[np.bool_],
+        settings: TuningSettings,
+        report: Report,
+    ) -> None:
+        """Tune on rows with labels bool[len(rows)]."""
+        ...
+
+    def embed(self, rows: Sequence[int]) -> Embeddings:
+        """Embeddings float32[len(rows), d] by the encoder as it is now, in PyTorch."""
+        ...
+
+
+class TopTuner:
+    """Tunes the top layers over trunk states that are computed once, here, for every text."""
+
+    def __init__(
+        self, model: SentenceTransformer, texts: Sequence[str], settings: TuningSettings
+    ) -> None:
+        count, tuned = len(encoder_layers(model)), settings.tuned_layers
+        if tuned == "all" or not 0 < tuned < count:
+            raise EncoderUnusable(
+                f"tuned_layers is {tuned}; this encoder of {count} layers takes 1 to {count - 1}, "
+                "or all."
+            )
+        self.trunk_layers: int | None = count - tuned
+        states = trunk_states(model, count - tuned, token_ids(model, texts, settings.max_tokens))
+        self._top = CachedTop(model, count - tuned, states, bfloat16=settings.bfloat16)
+        self._base = {name: value.clone() for name, value in self._top.layers.state_dict().items()}
+
+    def start_again(self) -> None:
+        """Go back to the weights of the base encoder."""
+        self._top.layers.load_state_dict(self._base)
+
+    def train(
+        self,
+        rows: Sequence[int],
+        labels: NDArray[np.bool_],
+        settings: TuningSettings,
+        report: Report,
+    ) -> None:
+        """Tune the top layers on rows with labels bool[len(rows)]."""
+        tune_top(self._top, rows, labels, settings, report)
+
+    def embed(self, rows: Sequence[int]) -> Embeddings:
+        """Embeddings float32[len(rows), d] of texts cut as in training."""
+        embedded: Embeddings = self._top.embed_rows(rows).numpy()
+        return embedded
+
+
+class WholeTuner:
+    """Tunes all layers by setfit's stock recipe."""
+
+    trunk_layers: int | None = None
+
+    def __init__(self, model: SentenceTransformer, texts: Sequence[str]) -> None:
+        self._model = model
+        self._texts = list(texts)
+        self._base = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def start_again(self) -> None:
+        """Go back to the weights of the base encoder."""
+        self._model.load_state_dict(self._base)
+
+    def train(
+        self,
+        rows: Sequence[int],
+        labels: NDArray[np.bool_],
+        settings: TuningSettings,
+        report: Report,
+    ) -> None:
+        """Tune the encoder on rows with labels bool[len(rows)]."""
+        tune_all(self._model, [self._texts[row] for row in rows], labels, settings, report)
+
+    def embed(self, rows: Sequence[int]) -> Embeddings:
+        """Embeddings float32[len(rows), d]."""
+        with torch.no_grad():
+            embedded = self._model.encode(
+                [self._texts[row] for row in rows], batch_size=16, show_progress_bar=False
+            )
+        return np.asarray(embedded, dtype=np.float32)
+
+
+def make_tuner(model: SentenceTransformer, texts: Sequence[str], settings: TuningSettings) -> Tuner:
+    """The tuner that ``tuned_layers`` asks for; EncoderUnusable where it cannot be had."""
+    if settings.tuned_layers == "all":
+        return WholeTuner(model, texts)
+    return TopTuner(model, texts, settings)
