@@ -12,9 +12,13 @@ import typer
 from service.domain.errors import VocationError
 from service.inference.encoder import precision_for
 from service.settings import PROJECT_ROOT, Settings
+from service.training.adapt.command import adapt
 from service.training.encoder_source import resolve_encoder
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+app.command()(adapt)
 
 
 @app.callback()

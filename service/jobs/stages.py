@@ -42,7 +42,9 @@ class Stages:
         started = time.perf_counter()
         occupation, examples = self._begin(registration, Stage.HEAD, 0.1)
         base = self._cache.base_encoder()
-        trained = train_head(base.encoder, base.background, examples, occupation.prevalence)
+        trained = train_head(
+            base.encoder, base.background, examples, occupation.prevalence, occupation.name
+        )
         metrics.TRAINING_SECONDS.labels(Stage.HEAD.value).observe(time.perf_counter() - started)
         started = time.perf_counter()
         self._publish(registration, occupation, trained, base.encoder.digest)

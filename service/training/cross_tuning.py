@@ -17,10 +17,19 @@ SPLITS = 3
 
 
 class CrossTuning:
-    """The folds over the distinct examples, and the scores of both methods in them."""
+    """The folds over the distinct examples, and the scores of both methods in them.
+
+    ``texts`` are those that the tuner must know, in this order: what is tuned on, the background,
+    the hints. ``rows`` are the examples among them, ``labels`` bool[len(rows)] theirs.
+    """
 
     def __init__(
-        self, chosen: TrainingTexts, crowd: Sequence[str], base: Encoder, settings: TuningSettings
+        self,
+        chosen: TrainingTexts,
+        crowd: Sequence[str],
+        hints: Sequence[str],
+        base: Encoder,
+        settings: TuningSettings,
     ) -> None:
         own = len(chosen.texts) - chosen.borrowed
         self.rows = list(range(own))
@@ -29,8 +38,12 @@ class CrossTuning:
         self._settings = replace(settings, steps=settings.fold_steps)
         self._chosen = chosen
         self._size = len(chosen.texts)
-        embeddings = base.encode([*chosen.texts[:own], *crowd]).embeddings
-        self._examples, self._crowd = embeddings[:own], embeddings[own:]
+        self.texts = [*chosen.texts, *crowd, *hints]
+        self._hints = range(self._size + len(crowd), len(self.texts))
+        embeddings = base.encode([*chosen.texts[:own], *crowd, *hints]).embeddings
+        self._examples, self._crowd, self._hint_embeddings = np.split(
+            embeddings, [own, own + len(crowd)]
+        )
         # Decided by the champion's encoder, for both.
         self._standing = np.flatnonzero(
             standing_background(self._examples[self.labels], self._crowd)
@@ -43,8 +56,9 @@ class CrossTuning:
         borrowed = list(range(len(self.rows), self._size))
         champion, challenger = [], []
         for number, fold in enumerate(self.folds):
+            crowd = self._crowd[self._standing]
             champion.append(
-                score_fold(self._examples, self.labels, self._crowd[self._standing], fold)
+                score_fold(self._examples, self.labels, crowd, self._hint_embeddings, fold)
             )
             train = [*fold.train.tolist(), *borrowed]
             tuner.start_again()
@@ -56,5 +70,6 @@ class CrossTuning:
             )
             examples = tuner.embed(self.rows)
             crowd = tuner.embed((self._size + self._standing).tolist())
-            challenger.append(score_fold(examples, self.labels, crowd, fold))
+            hints = tuner.embed(self._hints)
+            challenger.append(score_fold(examples, self.labels, crowd, hints, fold))
         return champion, challenger

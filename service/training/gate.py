@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from service.training.discriminant import class_weights, fit_discriminant
+from service.training.head import _line
 from service.training.measures import average_precision
 from service.training.neighbours import unlike_positives
 from service.training.population import expected_population
@@ -102,7 +102,11 @@ def standing_background(positives: Embeddings, background: Embeddings) -> NDArra
 
 
 def score_fold(
-    examples: Embeddings, labels: NDArray[np.bool_], background: Embeddings, fold: Fold
+    examples: Embeddings,
+    labels: NDArray[np.bool_],
+    background: Embeddings,
+    hints: Embeddings,
+    fold: Fold,
 ) -> FoldScores:
     """Fit the linear score on a fold's training rows and the background, and score the rest.
 
@@ -113,21 +117,25 @@ def score_fold(
             the fold's test rows.
         labels: bool[n].
         background: float32[m, d] of the rows that stand for everybody else.
+        hints: float32[k, d] of the occupation's name and the like, as the head takes them.
         fold: which rows to train on and to score.
     """
-    train, size = examples[fold.train], len(background)
-    targets = np.where(labels[fold.train], 1.0, -1.0)
-    weights = class_weights(labels[fold.train], np.ones(len(train)))
+    size = len(fold.train)
     with threadpool_limits(limits=1, user_api="blas"):
-        line = fit_discriminant(
-            np.concatenate([train, background]).astype(np.float64),
-            np.concatenate([targets, np.full(size, -1.0)]),
-            np.concatenate([weights, np.full(size, 1.0 / size)]),
-            np.arange(len(train) + size),
+        line = _line(
+            examples[fold.train],
+            labels[fold.train],
+            background,
+            hints,
+            np.ones(size),
+            np.arange(size),
         )
         scores = examples[fold.test].astype(np.float64) @ line.weights + line.bias
     return FoldScores(
-        scores, labels[fold.test], line.held_out[len(train) :], len(fold.test) / len(fold.train)
+        scores,
+        labels[fold.test],
+        line.held_out[size : size + len(background)],
+        len(fold.test) / size,
     )
 
 

@@ -1,4 +1,4 @@
-"""The ``head`` method: a calibrated logistic head on the served embeddings of the base encoder."""
+"""The ``head`` method: a calibrated linear head on the served embeddings of the base encoder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from service.domain.types import Example, Label
 from service.inference.encoder import Encoder
 from service.inference.head import Head
-from service.training.discriminant import IN_WEIGHT, OUT_WEIGHT
-from service.training.head import REGISTER_SHIFT, REGISTER_SPREAD, HeadMetrics, fit_head
+from service.training.head import HYPER_PARAMETERS, HeadMetrics, fit_head
 
 SEED = 20
-_LIBRARIES = ("numpy", "scikit-learn", "onnxruntime", "tokenizers")
+_LIBRARIES = ("numpy", "scipy", "onnxruntime", "tokenizers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +35,13 @@ def train_head(
     background: NDArray[np.float32],
     examples: Sequence[Example],
     prevalence: float,
+    name: str,
 ) -> TrainedVersion:
     """Train a head on ``examples``; the same examples in any order give the same bytes.
 
-    ``background`` is float32[m, d], embedded by the same encoder.
+    ``background`` is float32[m, d], embedded by the same encoder. The occupation's ``name`` pulls
+    the direction as one more positive would (average precision .283 -> .326 at 4 examples,
+    docs/few-shot-heads.md); it calibrates nothing.
     """
     started = time.perf_counter()
     ordered = sorted(examples, key=lambda example: example.experience.digest)
@@ -47,7 +49,14 @@ def train_head(
     embeddings = encoder.encode(texts).embeddings
     embedded = time.perf_counter()
     labels = np.array([example.label is Label.IN for example in ordered])
-    fit = fit_head(embeddings, labels, background, prevalence=prevalence, seed=SEED)
+    fit = fit_head(
+        embeddings,
+        labels,
+        background,
+        prevalence=prevalence,
+        seed=SEED,
+        hints=encoder.encode([name]).embeddings,
+    )
     fitted = time.perf_counter()
     head = Head(
         weights=fit.weights,
@@ -65,8 +74,10 @@ def train_head(
             "digest": data_digest(ordered),
             "examples_in": int(labels.sum()),
             "examples_out": int((~labels).sum()),
-            "background": len(background),
+            "background": fit.metrics.background,
+            "background_set_aside": fit.metrics.background_set_aside,
             "prevalence": prevalence,
+            "name": name,
         },
         "encoder": {"digest": encoder.digest, "name": encoder.spec.name},
         "head": {
@@ -74,13 +85,7 @@ def train_head(
             "uncertain": [fit.uncertain_low, fit.uncertain_high],
             "familiarity_floor": fit.familiarity_floor,
         },
-        "hyper_parameters": {
-            "in_weight": IN_WEIGHT,
-            "out_weight": OUT_WEIGHT,
-            "register_shift": REGISTER_SHIFT,
-            "register_spread": REGISTER_SPREAD,
-            "seed": SEED,
-        },
+        "hyper_parameters": {**HYPER_PARAMETERS, "seed": SEED},
         "metrics": _metrics(fit.metrics),
         "durations_seconds": {
             "embed": round(embedded - started, 4),

@@ -17,13 +17,14 @@ from service.training.tuning import TuningSettings
 class Job:
     """What ``job.json`` says. ``source`` holds the base encoder's weights in safetensors.
 
-    ``base_encoder`` is its artifact as served; ``method`` is ``auto``, where the gate decides, or
+    ``name`` is the occupation's, a hint for the head as in the ``head`` method. ``base_encoder`` is its artifact as served; ``method`` is ``auto``, where the gate decides, or
     ``setfit``, which promotes. The other fields of `TuningSettings` may stand there too.
     """
 
     source: Path
     base_encoder: Path
     encoder_name: str
+    name: str | None
     examples: tuple[Example, ...]
     background: tuple[str, ...]
     prevalence: float
@@ -42,6 +43,7 @@ def read_job(path: Path) -> Job:
         source=Path(content["source"]),
         base_encoder=Path(content["base_encoder"]),
         encoder_name=content["encoder_name"],
+        name=content.get("name"),
         examples=tuple(
             Example(Experience(text=row["text"]), Label(row["label"]))
             for row in content["examples"]

@@ -45,14 +45,14 @@ def run_job(job: Job, out: Path, report: Report) -> None:
     """
     clock = _Clock()
     chosen, crowd = _texts(job)
+    hints = [job.name] if job.name else []
     side_by_side = SideBySide(job.settings.threads)
     with clock.stage("train"):
         base = load_encoder(job.base_encoder, "", side_by_side)
         model = _load(job.source)
-        texts = [*chosen.texts, *crowd[:GATE_ROWS]]
-        tuner = make_tuner(model, texts, job.settings)
+        own = CrossTuning(chosen, crowd[:GATE_ROWS], hints, base, job.settings)
+        tuner = make_tuner(model, own.texts, job.settings)
         frozen = _frozen(model, tuner.trunk_layers)
-        own = CrossTuning(chosen, crowd[:GATE_ROWS], base, job.settings)
         champion, challenger = own.score(tuner, lambda done: report("train", 0.5 * done))
         tuner.start_again()
         rows = range(len(chosen.texts))
@@ -67,7 +67,7 @@ def run_job(job: Job, out: Path, report: Report) -> None:
     with clock.stage("calibrate"):
         report("calibrate", 0.0)
         held_out = held_out_scores(own.folds, challenger, len(own.rows))
-        head, fit = _head(job, export.encoder, crowd, held_out, own.labels, out)
+        head, fit = _head(job, export.encoder, crowd, hints, held_out, own.labels, out)
         report("calibrate", 1.0)
     with clock.stage("gate"):
         verdict = judge(champion, challenger, job.prevalence)
@@ -129,6 +129,7 @@ def _head(
     job: Job,
     encoder: Encoder,
     crowd: Sequence[str],
+    hints: Sequence[str],
     held_out: NDArray[np.float64],
     held_out_labels: NDArray[np.bool_],
     out: Path,
@@ -139,12 +140,14 @@ def _head(
     labels = np.array([example.label is Label.IN for example in ordered], dtype=np.bool_)
     embeddings = encoder.encode([example.experience.rendered for example in ordered]).embeddings
     background = encoder.encode(crowd).embeddings
+    hinted = encoder.encode(hints).embeddings if hints else embeddings[:0]
     (out / BACKGROUND_TENSORS).write_bytes(save({"embeddings": background}))
     fit = fit_tuned_head(
         embeddings,
         labels,
         np.unique(digests, return_inverse=True)[1].reshape(-1),
         background,
+        hinted,
         held_out,
         held_out_labels,
         prevalence=job.prevalence,

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from service.training.calibration import fit_affine, sigmoid
-from service.training.discriminant import class_weights, fit_discriminant
 from service.training.gate import Fold, FoldScores
-from service.training.head import LOWEST_THRESHOLD, HeadFit, HeadMetrics
+from service.training.head import LOWEST_THRESHOLD, HeadFit, HeadMetrics, _line
 from service.training.measures import measure
 from service.training.neighbours import familiarity_floor, unlike_positives
 from service.training.population import expected_population, possible_populations
@@ -42,6 +41,7 @@ def fit_tuned_head(
     labels: NDArray[np.bool_],
     copies: NDArray[np.intp],
     background: Embeddings,
+    hints: Embeddings,
     held_out: Floats,
     held_out_labels: NDArray[np.bool_],
     *,
@@ -55,6 +55,7 @@ def fit_tuned_head(
         labels: bool[n], true for `in`.
         copies: intp[n], from 0, equal for copies of a text.
         background: float32[m, d] by the same encoder.
+        hints: float32[k, d] of the occupation's name and the like, by the same encoder.
         held_out: float64[h] scores of distinct examples by folds that left them out, on the scale
             of a fit to +1 and -1.
         held_out_labels: bool[h], at least one true.
@@ -65,18 +66,13 @@ def fit_tuned_head(
         shares = 1.0 / np.bincount(copies)[copies]
         kept = background[unlike_positives(examples[labels], copies[labels], background)]
         rest = len(kept)
-        line = fit_discriminant(
-            np.concatenate([examples, kept]).astype(np.float64),
-            np.concatenate([np.where(labels, 1.0, -1.0), np.full(rest, -1.0)]),
-            np.concatenate([class_weights(labels, shares), np.full(rest, 1.0 / rest)]),
-            np.concatenate([copies, copies.max() + 1 + np.arange(rest)]),
-        )
+        line = _line(examples, labels, kept, hints, shares, copies)
         positives = float(held_out_labels.sum())
         evidence = (
             held_out,
             held_out_labels,
             np.ones(len(held_out)),
-            line.held_out[len(examples) :],
+            line.held_out[len(examples) : len(examples) + rest],
             prevalence,
         )
         population = expected_population(*evidence)

@@ -56,6 +56,7 @@ def tuned_manifest(
             "borrowed_background": chosen.borrowed,
             "background": background,
             "prevalence": job.prevalence,
+            "name": job.name,
         },
         "encoder": {"name": job.encoder_name, "parity": dict(parity)},
         "head": {

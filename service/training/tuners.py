@@ -55,6 +55,7 @@ class TopTuner:
             )
         self.trunk_layers: int | None = count - tuned
         states = trunk_states(model, count - tuned, token_ids(model, texts, settings.max_tokens))
+        self._width = int(model.get_sentence_embedding_dimension() or 0)
         self._top = CachedTop(model, count - tuned, states, bfloat16=settings.bfloat16)
         self._base = {name: value.clone() for name, value in self._top.layers.state_dict().items()}
 
@@ -74,6 +75,8 @@ class TopTuner:
 
     def embed(self, rows: Sequence[int]) -> Embeddings:
         """Embeddings float32[len(rows), d] of texts cut as in training."""
+        if not rows:
+            return np.empty((0, self._width), dtype=np.float32)
         embedded: Embeddings = self._top.embed_rows(rows).numpy()
         return embedded
 
@@ -104,6 +107,8 @@ class WholeTuner:
 
     def embed(self, rows: Sequence[int]) -> Embeddings:
         """Embeddings float32[len(rows), d]."""
+        if not rows:
+            return np.empty((0, self._model.get_sentence_embedding_dimension() or 0), np.float32)
         with torch.no_grad():
             embedded = self._model.encode(
                 [self._texts[row] for row in rows], batch_size=16, show_progress_bar=False

