@@ -6,10 +6,13 @@ registration, so neither can exist without the other.
 
 from __future__ import annotations
 
-from dbos import DBOSClient, EnqueueOptions
+import threading
+from typing import TYPE_CHECKING
+
 from sqlalchemy import Connection, Engine
 
-from service.jobs.serializer import SERIALIZER
+if TYPE_CHECKING:
+    from dbos import DBOSClient, EnqueueOptions
 
 QUEUE = "registrations"
 WORKFLOW = "register"
@@ -24,13 +27,26 @@ class RegistrationQueue:
     """Enqueues and cancels registrations."""
 
     def __init__(self, engine: Engine, timeout_seconds: int) -> None:
+        self._engine = engine
         self._timeout_seconds = timeout_seconds
-        self._client = DBOSClient(
-            system_database_engine=engine,
-            serializer=SERIALIZER,
-            application_name=APPLICATION,
-            lazy=True,
-        )
+        self._lock = threading.Lock()
+        self._opened: DBOSClient | None = None
+
+    def _client(self) -> DBOSClient:
+        # Imported at the first registration: a quarter of a second that no start has to wait.
+        from dbos import DBOSClient
+
+        from service.jobs.serializer import SERIALIZER
+
+        with self._lock:
+            if self._opened is None:
+                self._opened = DBOSClient(
+                    system_database_engine=self._engine,
+                    serializer=SERIALIZER,
+                    application_name=APPLICATION,
+                    lazy=True,
+                )
+            return self._opened
 
     def enqueue(self, connection: Connection, registration: str, occupation: str) -> None:
         """Queue a registration; those of one occupation run one after the other."""
@@ -42,12 +58,13 @@ class RegistrationQueue:
             "workflow_timeout": float(self._timeout_seconds),
             "queue_partition_key": occupation,
         }
-        self._client.enqueue_in_transaction(connection, options, registration)
+        self._client().enqueue_in_transaction(connection, options, registration)
 
     def cancel(self, registration: str) -> None:
         """Stop the workflows of a registration that the registry has marked as cancelled."""
-        self._client.cancel_workflow(registration, cancel_children=True)
+        self._client().cancel_workflow(registration, cancel_children=True)
 
     def close(self) -> None:
         """Close the client's connections."""
-        self._client.destroy()
+        if self._opened is not None:
+            self._opened.destroy()
