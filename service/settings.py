@@ -78,8 +78,8 @@ class Settings(BaseSettings):
         description="Model files of encoders that an API process keeps loaded.",
     )
     fine_tuning: Literal["auto", "off"] = Field(
-        default="auto",
-        description="Whether the method auto goes on to fine-tune; off trains heads only.",
+        default="off",
+        description="Whether the method auto goes on to fine-tune; off: only setfit does.",
     )
     tuned_layers: int = Field(
         default=3, ge=1, description="Top layers of the encoder that fine-tuning moves."
