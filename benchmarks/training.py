@@ -38,7 +38,7 @@ from service.inference.head import Head, read_head
 from service.settings import DEFAULT_ENCODER
 from service.training.background import read_background
 from service.training.calibration import sigmoid
-from service.training.encoder_export import _load, export_encoder
+from service.training.encoder_export import export_encoder, load_model
 from service.training.encoder_source import EncoderSource, resolve_encoder
 from service.training.head import fit_head
 from service.training.head_version import train_head
@@ -241,7 +241,7 @@ def run_setfit(bench: Bench, one: Task, examples: Sequence[Example], scratch: Pa
 def run_stock(bench: Bench, one: Task, examples: Sequence[Example], _: Path) -> Row:
     """Setfit's own recipe on all layers, its texts not cut, under the same head."""
     settings = replace(TuningSettings(tuned_layers="all", threads=bench.threads), max_tokens=512)
-    model = _load(bench.source.folder)
+    model = load_model(bench.source.folder)
     labels = np.array([example.label is Label.IN for example in examples])
     texts = [example.experience.rendered for example in examples]
     started, processor = time.perf_counter(), processor_seconds()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -81,8 +81,8 @@ class Settings(BaseSettings):
         default="off",
         description="Whether the method auto goes on to fine-tune; off: only setfit does.",
     )
-    tuned_layers: int = Field(
-        default=3, ge=1, description="Top layers of the encoder that fine-tuning moves."
+    tuned_layers: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        default=2, description="Top layers of the encoder that fine-tuning moves, or all."
     )
     keep_versions: int = Field(
         default=20, ge=2, description="Newest versions of an occupation that are kept."

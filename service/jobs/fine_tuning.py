@@ -170,6 +170,7 @@ class FineTuning:
             "source": str(source.folder),
             "base_encoder": str(self._artifacts.open_local(base.digest)),
             "encoder_name": source.name,
+            "name": occupation.name,
             "examples": [
                 {
                     "text": item.example.experience.rendered,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from service.domain.errors import StorageUnavailable
 from service.registry.tables import metadata
 
 BUSY_TIMEOUT_MILLISECONDS = 15_000
+_WAL_RETRY_SECONDS = 0.01
 
 
 def utc_now() -> str:
@@ -82,11 +85,26 @@ def _create_engine(url: str) -> Engine:
     return engine
 
 
+def _use_write_ahead_log(connection: Any) -> None:
+    # SQLite answers "locked" at once, without its busy timeout, while another process makes the
+    # same change to a new file (sqlite.org/wal.html, "Sometimes queries return SQLITE_BUSY").
+    deadline = time.monotonic() + BUSY_TIMEOUT_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_WAL_RETRY_SECONDS)
+        else:
+            return
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # IMMEDIATE: a transaction that begins with a read must not fail when it comes to write.
     connection.isolation_level = "IMMEDIATE"
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MILLISECONDS}")
-    connection.execute("PRAGMA journal_mode=WAL")
+    _use_write_ahead_log(connection)
     # An accepted registration survives a power cut, not only a killed process.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")

@@ -1,4 +1,4 @@
-"""Export of an encoder to ONNX, run as a child process: the only module here that loads torch.
+"""Export of an encoder to ONNX, run as a child process.
 
 ``python -m service.training.encoder_export SOURCE TARGET PRECISION NAME`` writes the files of an
 encoder artifact to TARGET and a line ``step/steps what`` to standard output before each step.
@@ -66,12 +66,12 @@ def export_encoder(
     """
     with tempfile.TemporaryDirectory() as scratch:
         report(1, "loading weights")
-        model = _load(source)
+        model = load_model(source)
         saved = Path(scratch) / "model"
         model.save_pretrained(str(saved))
         report(2, "exporting to ONNX")
         exported = Path(scratch) / "onnx"
-        _export(saved, exported)
+        export_graph(saved, exported)
         report(3, f"converting to {precision}")
         target.mkdir(parents=True, exist_ok=True)
         _convert(exported, target / MODEL_FILE, precision)
@@ -82,7 +82,8 @@ def export_encoder(
         return _verify(model, exported, target, precision, name)
 
 
-def _load(source: Path) -> SentenceTransformer:
+def load_model(source: Path) -> SentenceTransformer:
+    """Load an encoder on the CPU from safetensors, its embeddings normalised to length one."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize
 
@@ -106,7 +107,8 @@ def _max_tokens(model: SentenceTransformer) -> int:
     return min(model.max_seq_length or MAX_TOKENS, positions, MAX_TOKENS)
 
 
-def _export(saved: Path, exported: Path) -> None:
+def export_graph(saved: Path, exported: Path) -> None:
+    """Export a saved encoder to a float32 ONNX graph and its tokeniser, with optimum."""
     from optimum.exporters.onnx import main_export
 
     main_export(
@@ -158,7 +160,7 @@ def _verify(
     fp32 = np.concatenate(
         [
             graph.run(
-                [OUTPUT], {k: v for k, v in _inputs(model, text).items() if k in spec.inputs}
+                [OUTPUT], {k: v for k, v in graph_inputs(model, text).items() if k in spec.inputs}
             )[0]
             for text in PROBES
         ]
@@ -168,23 +170,28 @@ def _verify(
     spec = EncoderSpec(
         **{
             **{field: getattr(spec, field) for field in EncoderSpec.__slots__},
-            "parity": _parity(reference, fp32, served),
+            "parity": parity_with(reference, fp32, served),
         }
     )
     (target / SPEC_FILE).write_bytes(spec.to_json())
     return spec
 
 
-def _inputs(model: SentenceTransformer, text: str) -> dict[str, NDArray[np.int64]]:
+def graph_inputs(model: SentenceTransformer, text: str) -> dict[str, NDArray[np.int64]]:
+    """One text as the inputs int64[1, n] that an exported graph may have."""
     features = model.tokenizer(
         text, return_tensors="np", truncation=True, max_length=model.max_seq_length
     )
     return {key: np.asarray(value, dtype=np.int64) for key, value in features.items()}
 
 
-def _parity(
+def parity_with(
     reference: NDArray[np.float32], fp32: NDArray[np.float32], served: NDArray[np.float32]
 ) -> dict[str, float]:
+    """How far the graphs are from PyTorch, all float32[n, d] on the same texts.
+
+    Raises EncoderUnusable when the float32 graph or the served one is too far.
+    """
     difference = float(np.abs(reference - fp32).max())
     cosines = (reference * served).sum(axis=1)
     if not difference <= MAX_FP32_DIFFERENCE:

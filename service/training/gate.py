@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from service.training.head import _line
+from service.training.head import uncalibrated_line
 from service.training.measures import average_precision
 from service.training.neighbours import unlike_positives
 from service.training.population import expected_population
@@ -122,7 +122,7 @@ def score_fold(
     """
     size = len(fold.train)
     with threadpool_limits(limits=1, user_api="blas"):
-        line = _line(
+        line = uncalibrated_line(
             examples[fold.train],
             labels[fold.train],
             background,

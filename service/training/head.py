@@ -159,7 +159,7 @@ def _fit(
     """Fit with checked arguments on one thread."""
     shares = 1.0 / np.bincount(copies)[copies]  # copies of a text count once
     kept = background[unlike_positives(examples[labels], copies[labels], background)]
-    line = _line(examples, labels, kept, hints, shares, copies)
+    line = uncalibrated_line(examples, labels, kept, hints, shares, copies)
     evidence = (
         line.held_out[: len(examples)],
         labels,
@@ -204,7 +204,7 @@ def _fit(
     )
 
 
-def _line(
+def uncalibrated_line(
     examples: Embeddings,
     labels: NDArray[np.bool_],
     background: Embeddings,

@@ -19,7 +19,7 @@ from service.inference.encoder import Encoder, SideBySide, load_encoder
 from service.inference.encoder_cache import BACKGROUND_TENSORS
 from service.inference.head import Head
 from service.training.cross_tuning import CrossTuning
-from service.training.encoder_export import _load
+from service.training.encoder_export import load_model
 from service.training.gate import judge
 from service.training.head import HeadFit
 from service.training.job_file import Job
@@ -49,7 +49,7 @@ def run_job(job: Job, out: Path, report: Report) -> None:
     side_by_side = SideBySide(job.settings.threads)
     with clock.stage("train"):
         base = load_encoder(job.base_encoder, "", side_by_side)
-        model = _load(job.source)
+        model = load_model(job.source)
         own = CrossTuning(chosen, crowd[:GATE_ROWS], hints, base, job.settings)
         tuner = make_tuner(model, own.texts, job.settings)
         frozen = _frozen(model, tuner.trunk_layers)

@@ -31,7 +31,7 @@ from service.domain.errors import EncoderUnusable
 from service.inference.encoder import Encoder, SideBySide, load_encoder
 from service.inference.encoder_spec import MODEL_FILE, SPEC_FILE, TOKENIZER_FILE, EncoderSpec
 from service.inference.split_encoder import SplitEncoder, Trunk
-from service.training.encoder_export import OUTPUT, PROBES, _export, _inputs, _parity
+from service.training.encoder_export import OUTPUT, PROBES, export_graph, graph_inputs, parity_with
 from service.training.encoder_source import library_versions
 
 HIDDEN = "hidden"
@@ -64,7 +64,7 @@ def export_tuned(
     with tempfile.TemporaryDirectory() as scratch:
         saved, exported = Path(scratch) / "model", Path(scratch) / "onnx"
         model.save_pretrained(str(saved), create_model_card=False)
-        _export(saved, exported)
+        export_graph(saved, exported)
         whole = onnx.load(exported / "model.onnx")
         inputs = tuple(item.name for item in whole.graph.input)
         spec = EncoderSpec(
@@ -197,9 +197,11 @@ def compare(
     reference = np.asarray(model.encode(list(PROBES), batch_size=1), dtype=np.float32)
     rows: list[NDArray[np.float32]] = []
     for text in PROBES:
-        feeds = {name: value for name, value in _inputs(model, text).items() if name in spec.inputs}
+        feeds = {
+            name: value for name, value in graph_inputs(model, text).items() if name in spec.inputs
+        }
         rows.append(session.run([OUTPUT], feeds)[0])
-    return _parity(reference, np.concatenate(rows), served.encode(PROBES).embeddings)
+    return parity_with(reference, np.concatenate(rows), served.encode(PROBES).embeddings)
 
 
 def check_frozen(before: Mapping[str, Tensor], model: SentenceTransformer) -> None:

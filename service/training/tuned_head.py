@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from service.training.calibration import fit_affine, sigmoid
 from service.training.gate import Fold, FoldScores
-from service.training.head import LOWEST_THRESHOLD, HeadFit, HeadMetrics, _line
+from service.training.head import LOWEST_THRESHOLD, HeadFit, HeadMetrics, uncalibrated_line
 from service.training.measures import measure
 from service.training.neighbours import familiarity_floor, unlike_positives
 from service.training.population import expected_population, possible_populations
@@ -66,7 +66,7 @@ def fit_tuned_head(
         shares = 1.0 / np.bincount(copies)[copies]
         kept = background[unlike_positives(examples[labels], copies[labels], background)]
         rest = len(kept)
-        line = _line(examples, labels, kept, hints, shares, copies)
+        line = uncalibrated_line(examples, labels, kept, hints, shares, copies)
         positives = float(held_out_labels.sum())
         evidence = (
             held_out,

@@ -30,16 +30,18 @@ Report = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class TuningSettings:
-    """Hyper-parameters; the defaults are those that docs/fine-tuning.md has the figures of.
+    """Hyper-parameters; `benchmarks/training.py` measures the defaults.
 
     ``tuned_layers`` top layers are trained, or ``all`` of the encoder with setfit's own pairs.
-    Training texts are cut to ``max_tokens``. More than ``most_texts`` are sampled down, evenly by
-    class, and a step takes ``texts_per_step`` of them: both bound memory.
+    ``fold_steps`` are those of each fold of the gate: as many as ``steps``, or the held-out scores
+    that calibrate would be of a gentler tuning than the one that is served. Training texts are
+    cut to ``max_tokens``. More than ``most_texts`` are sampled down, evenly by class, and a step
+    takes ``texts_per_step`` of them: both bound memory.
     """
 
     tuned_layers: int | Literal["all"] = 2
     steps: int = 10
-    fold_steps: int = 8
+    fold_steps: int = 10
     learning_rate: float = 2e-4
     max_tokens: int = 96
     texts_per_step: int = 64

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from service.domain.errors import EncoderUnusable, TrainingFailed
 from service.inference.encoder import SideBySide, load_encoder
 from service.inference.encoder_spec import read_spec
-from service.training.encoder_export import _export, _load, export_encoder
+from service.training.encoder_export import export_encoder, export_graph, load_model
 from service.training.pair_loss import AllPairsLoss, StratifiedBatches, shared_out
 from service.training.split_export import check_frozen, export_tuned, split_graph
 from service.training.top_layers import CachedTop, encoder_layers, token_ids, trunk_states
@@ -39,7 +39,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(source: Path) -> SentenceTransformer:
-    return _load(source)
+    return load_model(source)
 
 
 def _weights(model: SentenceTransformer) -> str:
@@ -57,17 +57,17 @@ def _tune(model: SentenceTransformer, texts: list[str] = TEXTS, **changes: Any) 
 def test_equal_examples_give_equal_weights_digest_for_digest(source: Path) -> None:
     digests = set()
     for _ in range(2):
-        model = _load(source)
+        model = load_model(source)
         _tune(model)
         digests.add(_weights(model))
     assert len(digests) == 1
-    other = _load(source)
+    other = load_model(source)
     _tune(other, seed=21)
     assert _weights(other) not in digests
 
 
 def test_starting_again_forgets_what_was_learnt(source: Path) -> None:
-    once, twice = _load(source), _load(source)
+    once, twice = load_model(source), load_model(source)
     _tune(once)
     tuner = TopTuner(twice, TEXTS, SETTINGS)
     tuner.train(range(12), LABELS[:12], SETTINGS, lambda _: None)
@@ -78,7 +78,7 @@ def test_starting_again_forgets_what_was_learnt(source: Path) -> None:
 
 def test_only_the_top_layers_move(source: Path, model: SentenceTransformer) -> None:
     _tune(model)
-    before, after = _load(source).state_dict(), model.state_dict()
+    before, after = load_model(source).state_dict(), model.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
     assert all(".layer.2." in name or ".layer.3." in name for name in moved)
@@ -134,7 +134,7 @@ def test_two_graphs_compute_what_the_whole_graph_computes(
     model: SentenceTransformer, tmp_path: Path
 ) -> None:
     model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
-    _export(tmp_path / "model", tmp_path / "onnx")
+    export_graph(tmp_path / "model", tmp_path / "onnx")
     whole = onnx.load(tmp_path / "onnx" / "model.onnx")
     sessions = [
         ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -162,7 +162,7 @@ def test_a_graph_is_cut_only_where_it_has_a_layer(
     model: SentenceTransformer, tmp_path: Path
 ) -> None:
     model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
-    _export(tmp_path / "model", tmp_path / "onnx")
+    export_graph(tmp_path / "model", tmp_path / "onnx")
     with pytest.raises(EncoderUnusable, match="no layer 9"):
         split_graph(onnx.load(tmp_path / "onnx" / "model.onnx"), 9)
     for wrong in (0, LAYERS, 12):
@@ -174,7 +174,7 @@ def test_occupations_share_one_trunk_byte_for_byte(source: Path, tmp_path: Path)
     side_by_side = SideBySide(2)
     files: list[dict[str, bytes]] = []
     for number, texts in enumerate((TEXTS, [*INSIDE[:5], *OUTSIDE[:4]])):
-        model = _load(source)
+        model = load_model(source)
         _tune(model, texts)
         export = export_tuned(model, 2, tmp_path / str(number), "tiny", side_by_side)
         assert export.parity["fp32_max_difference"] < 1e-4
@@ -198,7 +198,7 @@ def test_occupations_share_one_trunk_byte_for_byte(source: Path, tmp_path: Path)
 def test_split_int8_is_the_whole_int8_bit_for_bit(source: Path, tmp_path: Path) -> None:
     export_encoder(source, tmp_path / "whole", "int8", "tiny", lambda *_: None)
     whole = load_encoder(tmp_path / "whole", "", SideBySide(1)).encode(TEXTS).embeddings
-    split = export_tuned(_load(source), 2, tmp_path / "split", "tiny", SideBySide(1))
+    split = export_tuned(load_model(source), 2, tmp_path / "split", "tiny", SideBySide(1))
     assert np.array_equal(split.encoder.encode(TEXTS).embeddings, whole)
 
 
@@ -206,7 +206,7 @@ def test_all_layers_are_tuned_with_setfits_own_pairs(
     source: Path, model: SentenceTransformer, tmp_path: Path
 ) -> None:
     _tune(model, tuned_layers="all", stock_iterations=1)
-    before, after = _load(source).state_dict(), model.state_dict()
+    before, after = load_model(source).state_dict(), model.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any(".layer.0." in name for name in moved)
     assert model.max_seq_length == 64
