@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from service.domain.errors import VocationError
-from service.inference.encoder import precision_for
 from service.settings import PROJECT_ROOT, Settings
 from service.training.adapt.command import adapt
 from service.training.encoder_source import resolve_encoder
@@ -34,7 +33,11 @@ def serve(
     """Start the service: API processes and the Trainer, supervised."""
     settings = Settings()
     try:
-        precision_for(settings.device)
+        if settings.device == "cuda":
+            # Imported only to be asked: a start does not wait for what it does not need.
+            from service.inference.encoder import precision_for
+
+            precision_for(settings.device)
         resolve_encoder(settings.encoder)
     except VocationError as error:
         typer.echo(f"vocation: {error.title}: {error.detail}", err=True)
