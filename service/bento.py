@@ -13,13 +13,15 @@ from service.api.admission import ClassifyAdmission
 from service.api.app import create_app, path_table
 from service.api.edge import EdgeInstaller, EdgeLimits
 from service.api.process import ApiProcess
-from service.inference.encoder import precision_for
 from service.settings import Settings
 
 settings = Settings()
-# Where BentoML itself loads this module: a device that is not there ends the start with a
-# clear error in place of workers that die and are started again.
-precision_for(settings.device)
+if settings.device == "cuda":
+    # Where BentoML itself loads this module: a device that is not there ends the start with a
+    # clear error in place of workers that die and are started again.
+    from service.inference.encoder import precision_for
+
+    precision_for(settings.device)
 app = create_app()
 process = ApiProcess(settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -10,8 +11,10 @@ from service.api import classify, problems
 from service.api.edge import BODY, REQUEST_ID, TRUE_PATH
 from service.api.process import ApiProcess
 from service.domain.errors import OccupationNotFound, OccupationNotReady, VocationError
-from service.inference.model_cache import ModelCache
-from service.inference.scorer import BatchItem, RefusedExperience
+from service.inference.batch import BatchItem, RefusedExperience
+
+if TYPE_CHECKING:
+    from service.inference.model_cache import ModelCache
 
 
 class ClassifyAdmission:

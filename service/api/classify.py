@@ -7,7 +7,7 @@ body was validated at admission, and validating it again would only cost time.
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import bentoml
 import orjson
@@ -18,14 +18,16 @@ from starlette.responses import Response
 from service.api import problems
 from service.api.fields import ExperienceFields, Strict, Text, field_errors
 from service.domain.errors import InvalidFields, InvalidJson, VersionNotFound, VocationError
-from service.inference.model_cache import ModelCache, Snapshot, Target
-from service.inference.scorer import (
+from service.inference.batch import (
     BatchItem,
     RefusedExperience,
     Score,
     ScoredExperience,
     ScoringRequest,
 )
+
+if TYPE_CHECKING:
+    from service.inference.model_cache import ModelCache, Snapshot, Target
 
 ROUTE = "/v1/classify"
 MAX_EXPERIENCES = 256

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Header, Query, Request
 
 from service.domain.errors import NotReady
-from service.inference.model_cache import ModelCache
 from service.jobs.registering import IdempotencyKey, Registrar
 from service.registry.database import Database
+
+if TYPE_CHECKING:
+    from service.inference.model_cache import ModelCache
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,79 +5,36 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.errors import VersionUnavailable, VocationError
-from service.domain.types import Experience, Label
+from service.domain.types import Label
+from service.inference.batch import (
+    BatchItem,
+    Neighbour,
+    RefusedExperience,
+    Score,
+    ScoredExperience,
+    ScoringRequest,
+)
 from service.inference.encoder import Encoded
 from service.inference.encoder_cache import EncoderCache, LoadedEncoder
 from service.inference.head import IN, OUT, UNCERTAIN
-from service.inference.model_cache import EncoderGroup, LoadedVersion, Target
+from service.inference.model_cache import EncoderGroup, LoadedVersion
 from service.inference.split_encoder import SplitEncoder, encode_tops
 from service.registry.database import Database
 from service.registry.occupations import examples_by_digest
 from service.telemetry import metrics
+from service.telemetry.predictions import PredictionTally
 
 logger = logging.getLogger(__name__)
 
 LABELS = {IN: Label.IN.value, OUT: Label.OUT.value, UNCERTAIN: Label.UNCERTAIN.value}
 NEAREST = 3
 _SCORE_DIGITS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class ScoringRequest:
-    """One admitted experience: what to score it for, and since when it waits."""
-
-    id: str | None
-    experience: Experience
-    target: Target
-    explain: bool = False
-    admitted_at: float = field(default_factory=time.perf_counter)
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedExperience:
-    """An experience that cannot be scored; it passes through the batch to keep the order."""
-
-    id: str | None
-    error: VocationError
-
-
-BatchItem = ScoringRequest | RefusedExperience
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """An example near the scored text."""
-
-    text: str
-    label: str
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One version's answer."""
-
-    occupation: str
-    version: int
-    score: float
-    label: str
-    threshold: float
-    nearest: tuple[Neighbour, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredExperience:
-    """The answer for one experience."""
-
-    id: str | None
-    truncated: bool
-    scores: tuple[Score, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +49,7 @@ class _Embedded:
 class Scorer:
     """Scores batches; a score depends on the text and the version alone."""
 
-    def __init__(
-        self, database: Database, encoders: EncoderCache, tally: metrics.PredictionTally
-    ) -> None:
+    def __init__(self, database: Database, encoders: EncoderCache, tally: PredictionTally) -> None:
         self._database = database
         self._encoders = encoders
         self._tally = tally

@@ -24,7 +24,7 @@ _TRAINING = {
 _UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 _LOADED = """
 import json, sys
-import service.bento
+import service.bento, service.api.running
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 

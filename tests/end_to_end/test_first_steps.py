@@ -81,3 +81,10 @@ def _score(item: dict[str, object], occupation: str) -> float:
     scores = item["scores"]
     assert isinstance(scores, list)
     return next(float(s["score"]) for s in scores if s["occupation"] == occupation)
+
+
+def test_the_serving_process_never_maps_torch(service: RunningService) -> None:
+    service.classify(EXPERIENCES)
+    mapped = {Path(region.path).name for region in service.worker("vocation").memory_maps()}
+    assert any(name.startswith("onnxruntime") for name in mapped)
+    assert not any(name.startswith("libtorch") for name in mapped)

@@ -15,14 +15,14 @@ from service.domain.errors import (
     VersionNotFound,
     VocationError,
 )
-from service.inference.model_cache import ModelCache
-from service.inference.scorer import (
+from service.inference.batch import (
     Neighbour,
     RefusedExperience,
     Score,
     ScoredExperience,
     ScoringRequest,
 )
+from service.inference.model_cache import ModelCache
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database
 from service.registry.encoders import EncoderRecord

@@ -11,20 +11,15 @@ from prometheus_client import REGISTRY
 
 from service.domain.errors import OccupationNotFound
 from service.domain.types import Experience, Label, Origin
+from service.inference.batch import BatchItem, RefusedExperience, ScoredExperience, ScoringRequest
 from service.inference.encoder import CpuEncoder
 from service.inference.model_cache import ModelCache, Target
-from service.inference.scorer import (
-    BatchItem,
-    RefusedExperience,
-    ScoredExperience,
-    Scorer,
-    ScoringRequest,
-)
+from service.inference.scorer import Scorer
 from service.registry import encoders, occupations
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database
 from service.registry.encoders import EncoderRecord
-from service.telemetry.metrics import PredictionTally
+from service.telemetry.predictions import PredictionTally
 from tests.support.make import add_served, example, head, head_with_examples
 
 TEXTS = [f"Ingénieure {'x' * n}, Lyon" for n in range(32)]

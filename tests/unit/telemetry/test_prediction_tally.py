@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from service.domain.types import RegistrationState
 from service.inference.head import IN, OUT, UNCERTAIN
 from service.telemetry import metrics
-from service.telemetry.metrics import PredictionTally, VersionKey
+from service.telemetry.predictions import PredictionTally, VersionKey
 
 _BOUNDS = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0", "+Inf")
 

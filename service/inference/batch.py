@@ -1,0 +1,65 @@
+"""What goes into a batch and what comes out of it; light to import, for the layers above."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from service.domain.errors import VocationError
+from service.domain.types import Experience
+
+if TYPE_CHECKING:
+    from service.inference.model_cache import Target
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRequest:
+    """One admitted experience: what to score it for, and since when it waits."""
+
+    id: str | None
+    experience: Experience
+    target: Target
+    explain: bool = False
+    admitted_at: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedExperience:
+    """An experience that cannot be scored; it passes through the batch to keep the order."""
+
+    id: str | None
+    error: VocationError
+
+
+BatchItem = ScoringRequest | RefusedExperience
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An example near the scored text."""
+
+    text: str
+    label: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One version's answer."""
+
+    occupation: str
+    version: int
+    score: float
+    label: str
+    threshold: float
+    nearest: tuple[Neighbour, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredExperience:
+    """The answer for one experience."""
+
+    id: str | None
+    truncated: bool
+    scores: tuple[Score, ...]
