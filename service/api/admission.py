@@ -40,13 +40,17 @@ class ClassifyAdmission:
 
 
 async def _admit(parsed: classify.ClassifyRequest, cache: ModelCache) -> list[BatchItem]:
+    before = cache.snapshot()
     if classify.needs_loading(parsed):
         items = await asyncio.to_thread(classify.admit, parsed, cache)
     else:
         items = classify.admit(parsed, cache)
     # An occupation that this process has not heard of may be seconds old: look before denying it.
-    if any(map(_may_be_new, items)) and await asyncio.to_thread(cache.refresh):
-        items = await asyncio.to_thread(classify.admit, parsed, cache)
+    if any(map(_may_be_new, items)):
+        await asyncio.to_thread(cache.refresh)
+        # Whoever swapped it: the process's own follower may have been a moment ahead.
+        if cache.snapshot() is not before:
+            items = await asyncio.to_thread(classify.admit, parsed, cache)
     return items
 
 
