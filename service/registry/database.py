@@ -39,6 +39,11 @@ class Database:
 
     def create_schema(self) -> None:
         """Create the tables that are missing; safe when several processes start at once."""
+        with self.read() as connection:
+            existing = sa.inspect(connection).get_table_names()
+        if metadata.tables.keys() <= set(existing):
+            # A later start takes no write lock: it would wait for the Trainer's.
+            return
         with self.write() as connection:
             metadata.create_all(connection)
 
