@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from dbos import DBOS, DBOSConfig, EnqueueOptions
 from sqlalchemy import Engine
@@ -52,8 +54,9 @@ def launch(engine: Engine, stages: Stages, tuning: FineTuning, timeout_seconds: 
         "use_listen_notify": False,
     }
     DBOS(config=config)
-    _define_fine_tuning(stages, tuning)
-    _define_registration(stages, tuning, timeout_seconds)
+    endings = _define_endings(stages)
+    _define_fine_tuning(tuning, endings)
+    _define_registration(stages, tuning, endings, timeout_seconds)
     DBOS.launch()
     DBOS.register_queue(
         QUEUE,
@@ -93,7 +96,29 @@ def _fine_tuning_id(registration: str) -> str:
     return f"{registration}-setfit"
 
 
-def _define_registration(stages: Stages, tuning: FineTuning, timeout_seconds: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Endings:
+    """The durable steps that end a registration, whichever workflow it is in."""
+
+    succeed: Callable[[str], Awaitable[None]]
+    fail: Callable[[str, str, str, str], Awaitable[None]]
+
+
+def _define_endings(stages: Stages) -> _Endings:
+    @DBOS.step(name="succeed")
+    async def succeed(registration: str) -> None:
+        await asyncio.to_thread(stages.succeed, registration)
+
+    @DBOS.step(name="fail", retries_allowed=True, max_attempts=20)
+    async def fail(registration: str, code: str, title: str, detail: str) -> None:
+        await asyncio.to_thread(stages.fail, registration, code, title, detail)
+
+    return _Endings(succeed, fail)
+
+
+def _define_registration(
+    stages: Stages, tuning: FineTuning, endings: _Endings, timeout_seconds: int
+) -> None:
     @DBOS.step(name="head")
     async def head(registration: str) -> None:
         await asyncio.to_thread(stages.head, registration)
@@ -106,20 +131,12 @@ def _define_registration(stages: Stages, tuning: FineTuning, timeout_seconds: in
     async def is_bundled(registration: str) -> bool:
         return await asyncio.to_thread(stages.is_bundled, registration)
 
-    @DBOS.step(name="succeed")
-    async def succeed(registration: str) -> None:
-        await asyncio.to_thread(stages.succeed, registration)
-
-    @DBOS.step(name="fail", retries_allowed=True, max_attempts=20)
-    async def fail(registration: str, code: str, title: str, detail: str) -> None:
-        await asyncio.to_thread(stages.fail, registration, code, title, detail)
-
     @DBOS.workflow(name=WORKFLOW)
     async def register(registration: str) -> None:
         try:
             await head(registration)
             if not await goes_on(registration):
-                await succeed(registration)
+                await endings.succeed(registration)
                 return
             options: EnqueueOptions = {
                 "workflow_name": FINE_TUNING_WORKFLOW,
@@ -134,10 +151,10 @@ def _define_registration(stages: Stages, tuning: FineTuning, timeout_seconds: in
             logger.info("registration cancelled", extra={"registration": registration})
         except Exception as error:
             logger.exception("registration failed", extra={"registration": registration})
-            await fail(registration, *describe_failure(error))
+            await endings.fail(registration, *describe_failure(error))
 
 
-def _define_fine_tuning(stages: Stages, tuning: FineTuning) -> None:
+def _define_fine_tuning(tuning: FineTuning, endings: _Endings) -> None:
     # Preemptible: cancelled or out of time, the coroutine ends and takes its child with it.
     @DBOS.step(name="tune", preemptible=True)
     async def tune(registration: str) -> None:
@@ -147,22 +164,14 @@ def _define_fine_tuning(stages: Stages, tuning: FineTuning) -> None:
     async def publish(registration: str) -> None:
         await asyncio.to_thread(tuning.publish, registration)
 
-    @DBOS.step(name="succeed_tuned")
-    async def succeed(registration: str) -> None:
-        await asyncio.to_thread(stages.succeed, registration)
-
-    @DBOS.step(name="fail_tuned", retries_allowed=True, max_attempts=20)
-    async def fail(registration: str, code: str, title: str, detail: str) -> None:
-        await asyncio.to_thread(stages.fail, registration, code, title, detail)
-
     @DBOS.workflow(name=FINE_TUNING_WORKFLOW)
     async def fine_tune(registration: str) -> None:
         try:
             await tune(registration)
             await publish(registration)
-            await succeed(registration)
+            await endings.succeed(registration)
         except RegistrationCancelled:
             logger.info("registration cancelled", extra={"registration": registration})
         except Exception as error:
             logger.exception("fine-tuning failed", extra={"registration": registration})
-            await fail(registration, *describe_failure(error))
+            await endings.fail(registration, *describe_failure(error))
