@@ -386,7 +386,7 @@ def hold_out(data: Path) -> HoldOut:
 
 
 def recipes(settings: AdaptSettings) -> dict[str, AdaptSettings]:
-    """Build the ablation's recipes up, one ingredient a line; the last is the shipped one."""
+    """Build the ablation's recipes up, one ingredient a line; the last but one is shipped."""
     labels = Ingredients(
         has_skills=False,
         has_descriptions=False,
@@ -403,6 +403,9 @@ def recipes(settings: AdaptSettings) -> dict[str, AdaptSettings]:
         "+ skills, qualified titles": replace(settings, ingredients=skills),
         "+ ROME glosses": replace(settings, ingredients=glosses),
         "+ experiences, descriptions": settings,
+        "+ descriptions glossed in French": replace(
+            settings, ingredients=replace(settings.ingredients, has_glossed_descriptions=True)
+        ),
     }
     return {
         name: replace(recipe, out=settings.out / str(n), work=settings.work / str(n))

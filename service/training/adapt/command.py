@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,9 @@ def adapt(
 ) -> None:
     """Adapt the encoder; run again after an interruption to go on from the last checkpoint."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Read by OpenMP when torch loads it: threads that spin while they wait for each other cost four
+    # times the processor time as soon as another process wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch takes seconds to import: --help must not wait for it.
     import torch
 

@@ -54,10 +54,9 @@ def optimise(
 ) -> Run:
     """Train ``student`` in place, from the last whole checkpoint if there is one."""
     _switch_dropout_off(student)
-    student.max_seq_length = settings.pieces_at_most
-    encoded = student.tokenizer(
-        list(pairs.texts), truncation=True, max_length=settings.pieces_at_most
-    )
+    pieces_at_most = min(settings.pieces_at_most, student.max_seq_length or settings.pieces_at_most)
+    student.max_seq_length = pieces_at_most
+    encoded = student.tokenizer(list(pairs.texts), truncation=True, max_length=pieces_at_most)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     checkpoints = settings.work / "checkpoints"
 

@@ -28,6 +28,8 @@ class Ingredients:
     has_skills: bool = True
     has_descriptions: bool = True
     has_rome_glosses: bool = True
+    # English descriptions worded in French: running text, which no open parallel data has.
+    has_glossed_descriptions: bool = False
     # What an alternative label keeps of its own meaning; the rest is its occupation's.
     own_share: float = 0.5
     french_experiences: int = 5_000
@@ -38,10 +40,14 @@ class Ingredients:
 
 @dataclass(frozen=True, slots=True)
 class Tutor:
-    """What knows English: ``teach`` embeds texts as (n, d) unit rows, ``gloss`` words French."""
+    """What knows English: ``teach`` embeds texts as (n, d) unit rows.
+
+    ``gloss`` words French in English, ``gloss_in_french`` English in French.
+    """
 
     teach: Teacher
     gloss: Callable[[str], str]
+    gloss_in_french: Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,12 @@ def _rows(
     if ingredients.has_descriptions:
         yield from (
             (d.text, ((d.text, 1.0),), "descriptions en")
+            for d in corpus.descriptions
+            if d.lang == "en"
+        )
+    if ingredients.has_glossed_descriptions:
+        yield from (
+            (tutor.gloss_in_french(d.text), ((d.text, 1.0),), "descriptions glossed in French")
             for d in corpus.descriptions
             if d.lang == "en"
         )

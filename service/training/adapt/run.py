@@ -21,7 +21,7 @@ from service.training.adapt.figures import embed, measure, set_skills_apart
 from service.training.adapt.optimise import optimise
 from service.training.adapt.pairs import Pairs, Tutor, build_pairs
 from service.training.adapt.settings import AdaptResult, AdaptSettings
-from service.training.adapt.teacher import glosser, teacher
+from service.training.adapt.teacher import glossers, teacher
 from service.training.adapt.vocabulary import VocabularyReport, rebuild
 from service.training.encoder_export import export_encoder
 
@@ -122,7 +122,7 @@ def _pairs(settings: AdaptSettings, corpus: Corpus, device: str, *, is_bf16: boo
     teach = teacher(
         settings.base, pieces_at_most=settings.pieces_at_most, device=device, is_bf16=is_bf16
     )
-    tutor = Tutor(teach, glosser(corpus, settings.base))
+    tutor = Tutor(teach, *glossers(corpus, settings.base))
     made = build_pairs(corpus, settings.ingredients, tutor, settings.seed)
     np.save(targets, made.targets)
     kept = {"texts": made.texts, "target_numbers": made.target_numbers, "sources": made.sources}

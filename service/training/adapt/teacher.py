@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 
-from service.training.adapt.alignment import translation_table
+from service.training.adapt.alignment import Pair, translation_table
 from service.training.adapt.corpus import Corpus
 from service.training.adapt.vocabulary import Words, parallel_labels
 
@@ -24,7 +24,7 @@ def teacher(
 ) -> Callable[[Sequence[str]], Floats]:
     """Load the base encoder as a function: texts (n) -> (n, d) unit rows, each encoded once."""
     model = SentenceTransformer(str(base), device=device).eval()
-    model.max_seq_length = pieces_at_most
+    model.max_seq_length = min(pieces_at_most, model.max_seq_length or pieces_at_most)
     known: dict[str, Floats] = {}
 
     def teach(texts: Sequence[str]) -> Floats:
@@ -43,11 +43,13 @@ def teacher(
     return teach
 
 
-def glosser(corpus: Corpus, base: Path) -> Callable[[str], str]:
-    """Learn word translations from the corpus's parallel labels; give a word-by-word glosser.
+def glossers(corpus: Corpus, base: Path) -> tuple[Callable[[str], str], Callable[[str], str]]:
+    """Learn word translations from the corpus's parallel labels; give word-by-word glossers.
 
-    ROME has no English: a gloss ("boulanger patissier" -> "baker pastry") is what lets the teacher
-    read it. Words without a confident translation stay as they are.
+    The first words French in English, the second English in French. ROME has no English: a gloss
+    ("boulanger patissier" -> "baker pastry") is what lets the teacher read it. English
+    descriptions have no French: their gloss is the running French that a student can learn from.
+    Words without a confident translation stay as they are.
     """
     words = Words(base)
     pairs = [
@@ -56,10 +58,16 @@ def glosser(corpus: Corpus, base: Path) -> Callable[[str], str]:
         for concept in concepts
         for french, english in parallel_labels(concept.labels)
     ]
+    swapped = [(english, french) for french, english in pairs]
+    return _glosser(words, pairs), _glosser(words, swapped)
+
+
+def _glosser(words: Words, pairs: Sequence[Pair]) -> Callable[[str], str]:
     certain = {
         word: max(sorted(row), key=lambda other: row[other])
         for word, row in translation_table(pairs).items()
-        if max(row.values(), default=0.0) > LEAST_CERTAIN
+        # Labels hardly have full stops: what they would align with is noise.
+        if word.isalpha() and max(row.values(), default=0.0) > LEAST_CERTAIN
     }
 
     def gloss(text: str) -> str:

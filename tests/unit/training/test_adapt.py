@@ -13,8 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from service.training.adapt.alignment import strongest, translation_table
 from service.training.adapt.batching import LengthBatches
@@ -25,91 +23,26 @@ from service.training.adapt.optimise import last_whole_checkpoint
 from service.training.adapt.pairs import Floats, Ingredients, Tutor, build_pairs
 from service.training.adapt.run import adapt
 from service.training.adapt.settings import AdaptSettings
+from service.training.adapt.teacher import glossers
 from service.training.adapt.vocabulary import Words, rebuild
-
-PAIRS = (
-    ("baker", "boulanger"),
-    ("pastry baker", "boulanger pâtissier"),
-    ("pastry cook", "cuisinier pâtissier"),
-    ("software engineer", "ingénieur logiciel"),
-    ("data engineer", "ingénieur données"),
-    ("data analyst", "analyste données"),
-    ("software analyst", "analyste logiciel"),
-    ("cook", "cuisinier"),
+from tests.support.tiny_reference import (
+    ENGLISH,
+    PAIRS,
+    write_reference_files,
+    write_tiny_base,
 )
-ENGLISH = ["baker", "pastry", "cook", "software", "engineer", "data", "analyst", "manage", "the"]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Reference files of a handful of occupations and skills, in the real layout."""
-    directory = tmp_path_factory.mktemp("data")
-    titles, skills, descriptions = [], [], []
-    for number, (english, french) in enumerate(PAIRS * 7):
-        code = f"o{number:03d}"
-        common = {"occupation_code": code, "isco4": f"25{number:02d}", "occupation_label": english}
-        titles += [
-            {"text": english, "lang": "en", "kind": "preferred", **common},
-            {"text": french, "lang": "fr", "kind": "preferred", **common},
-            {"text": f"senior {english}", "lang": "en", "kind": "alt", **common},
-        ]
-        descriptions.append(
-            {"description": f"The {english} can {english}.", "lang": "en", "source": "s", **common}
-        )
-        for lang, label in (("en", f"manage {english}"), ("fr", f"gérer {french}")):
-            skills.append({"code": f"s{number:03d}", "lang": lang, "label": label, "alt": []})
-    rome = [
-        {"text": french, "occupation_code": f"M18{n:02d}", "lang": "fr", "kind": "principale"}
-        for n, (_, french) in enumerate(PAIRS)
-    ]
-    for name, rows in (
-        ("occupation_titles_esco", titles),
-        ("esco_skills", skills),
-        ("occupation_descriptions", descriptions),
-        ("occupation_titles_rome", rome),
-    ):
-        lines = "\n".join(json.dumps(row) for row in rows)
-        (directory / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    return directory
+    return write_reference_files(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer random BERT whose vocabulary has letters, a few words and spare pieces."""
-    directory = tmp_path_factory.mktemp("base")
-    letters = [chr(code) for code in range(97, 123)]
-    pieces = ["[PAD]", *(f"[unused{n}]" for n in range(12)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces += [
-        *letters,
-        *("##" + letter for letter in letters),
-        *ENGLISH,
-        "ж",
-        "##ж",
-        ".",
-        ":",
-        "-",
-        "zebra",
-    ]
-    (directory / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
-    tokenizer = BertTokenizerFast(  # type: ignore[no-untyped-call]
-        vocab=str(directory / "vocab.txt"), vocab_file=str(directory / "vocab.txt")
-    )
-    torch.manual_seed(0)
-    config = BertConfig(  # type: ignore[no-untyped-call]
-        vocab_size=len(pieces),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    bert = BertModel(config, add_pooling_layer=False)  # type: ignore[no-untyped-call]
-    bert.save_pretrained(directory / "bert")
-    tokenizer.save_pretrained(directory / "bert")
-    transformer = Transformer(str(directory / "bert"), max_seq_length=48)
-    model = SentenceTransformer(modules=[transformer, Pooling(16), Normalize()], device="cpu")
-    model.save(str(directory / "encoder"), create_model_card=False)
-    return directory / "encoder"
+    return write_tiny_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture
@@ -216,7 +149,8 @@ def test_pairs_are_seeded_and_their_targets_are_unit_rows(data: Path) -> None:
         french_experiences=10, english_experiences=5, qualified_titles=5, english_labels=10
     )
     made = [
-        build_pairs(read_corpus(data), small, Tutor(teach, str.lower), seed) for seed in (1, 1, 2)
+        build_pairs(read_corpus(data), small, Tutor(teach, str.lower, str.upper), seed)
+        for seed in (1, 1, 2)
     ]
     assert made[0].texts == made[1].texts
     assert made[0].texts != made[2].texts
@@ -323,3 +257,35 @@ def test_a_work_directory_of_another_recipe_is_refused(settings: AdaptSettings) 
     (settings.work / "settings.digest").write_text("other", encoding="utf-8")
     with pytest.raises(ValueError, match="another recipe"):
         adapt(settings)
+
+
+def test_english_descriptions_become_running_french(data: Path) -> None:
+    """Their word-by-word French is to match what the teacher makes of the English."""
+    corpus = read_corpus(data)
+    english = [d.text for d in corpus.descriptions if d.lang == "en"]
+
+    def teach(texts: Sequence[str]) -> Floats:
+        return np.ones((len(texts), 4), dtype=np.float32)
+
+    none = Ingredients(
+        has_glossed_descriptions=True,
+        french_experiences=0,
+        english_experiences=0,
+        qualified_titles=0,
+        english_labels=0,
+    )
+    tutor = Tutor(teach, str.lower, lambda text: f"fr {text}")
+    made = build_pairs(corpus, none, tutor, 1)
+    glossed = [
+        text
+        for text, source in zip(made.texts, made.sources, strict=True)
+        if source == "descriptions glossed in French"
+    ]
+    assert glossed == [f"fr {text}" for text in english]
+
+
+def test_words_are_glossed_both_ways_and_full_stops_are_left(data: Path, base: Path) -> None:
+    """The parallel labels are the dictionary; what they do not hold stays as it is."""
+    in_english, in_french = glossers(read_corpus(data), base)
+    assert in_english("boulanger.") == "baker ."
+    assert in_french("the baker.") == "the boulanger ."
