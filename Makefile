@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: serve test check lint types imports unit end-to-end bento clean
+.PHONY: serve test check lint types imports unit end-to-end loadtest bento clean
 
 $(INSTALLED): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,11 @@ unit: $(INSTALLED)
 
 end-to-end: $(INSTALLED)
 	$(BIN)/pytest -m end_to_end
+
+# SECONDS=600 is the soak; LOADTEST=--untimed judges errors and memory alone.
+SECONDS ?= 60
+loadtest: $(INSTALLED)
+	$(BIN)/python -m loadtests --seconds $(SECONDS) $(LOADTEST)
 
 bento: $(INSTALLED)
 	$(BIN)/bentoml build

@@ -1,0 +1,1 @@
+"""Load tests with Locust: the real users, and what they must be given."""
