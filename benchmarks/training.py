@@ -95,6 +95,8 @@ class Result:
     seconds: float
     processor_seconds: float
     promoted: bool | None = None
+    gate_difference: float | None = None
+    gate_standard_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Bench:
     background_embeddings: NDArray[np.float32]
     side_by_side: SideBySide
     threads: int
+    tuning: Row
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -121,7 +124,7 @@ def read_rows(path: Path) -> list[Row]:
     return [row for row in first.values() if not row.get("boilerplate_in_train")]
 
 
-def tasks(data: Path, wanted: Sequence[str], rows: int) -> Iterator[Task]:
+def tasks(data: Path, wanted: Sequence[str], rows: int, most_codes: int = 5) -> Iterator[Task]:
     """The tasks asked for; ``jobbert`` stands for the most frequent occupation codes."""
     ads = read_rows(data / "experiences_ai.jsonl")
     for name, field in (("title + description", "text"), ("description", "description")):
@@ -135,7 +138,7 @@ def tasks(data: Path, wanted: Sequence[str], rows: int) -> Iterator[Task]:
         titles = read_rows(data / "occupation_titles_jobbert.jsonl")
         codes = [row["isco4"] for row in titles]
         texts = [row["text"] for row in titles]
-        for code, _ in Counter(codes).most_common(5):
+        for code, _ in Counter(codes).most_common(most_codes):
             inside = np.array(codes) == code
             labels = Counter(row["occupation_label"] for row in np.array(titles)[inside])
             title = labels.most_common(1)[0][0]
@@ -218,6 +221,7 @@ def run_setfit(bench: Bench, one: Task, examples: Sequence[Example], scratch: Pa
         "name": one.title,
         "method": "auto",
         "threads": bench.threads,
+        **bench.tuning,
     }
     (scratch / "job.json").write_text(json.dumps(job))
     started, processor = time.perf_counter(), processor_seconds()
@@ -234,8 +238,14 @@ def run_setfit(bench: Bench, one: Task, examples: Sequence[Example], scratch: Pa
     spent = spent_since(started, processor)
     out = scratch / "out"
     encoder = load_tuned(out, bench.side_by_side)
-    promoted = json.loads((out / "result.json").read_bytes())["promote"]
-    return {**spent, "promoted": promoted, **of_head(read_head(out), encoder, one)}
+    result = json.loads((out / "result.json").read_bytes())
+    gate = result["manifest"]["gate"]
+    judged = {
+        "promoted": result["promote"],
+        "gate_difference": gate["difference"],
+        "gate_standard_error": gate["standard_error"],
+    }
+    return {**spent, **judged, **of_head(read_head(out), encoder, one)}
 
 
 def run_stock(bench: Bench, one: Task, examples: Sequence[Example], _: Path) -> Row:
@@ -277,7 +287,7 @@ def spent_since(started: float, processor: float) -> Row:
 METHODS = {"head": run_head, "setfit": run_setfit, "stock": run_stock}
 
 
-def prepare(folder: Path, encoder: str, background: Path, threads: int) -> Bench:
+def prepare(folder: Path, encoder: str, background: Path, threads: int, tuning: Row) -> Bench:
     """Build the base encoder and embed the background."""
     source = resolve_encoder(encoder)
     export_encoder(source.folder, folder, "int8", source.name, lambda *_: None)
@@ -286,7 +296,8 @@ def prepare(folder: Path, encoder: str, background: Path, threads: int) -> Bench
     rows = [row.rendered for row in read_background(background)]
     order = np.random.default_rng(0).permutation(len(rows))
     texts = tuple(rows[row] for row in order)
-    return Bench(source, folder, base, texts, base.encode(texts).embeddings, side_by_side, threads)
+    embeddings = base.encode(texts).embeddings
+    return Bench(source, folder, base, texts, embeddings, side_by_side, threads, tuning)
 
 
 def print_table(results: Sequence[Result]) -> None:
@@ -325,15 +336,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--rows", type=int, default=1000, help="judged rows of a task at most")
+    parser.add_argument("--codes", type=int, default=5, help="occupation codes of jobbert")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--tuning", default="{}", help='fields of TuningSettings, as JSON: {"tuned_layers": 3}'
+    )
     parser.add_argument("--json", type=Path, help="where to write every result")
     options = parser.parse_args(argv)
     results = []
     with tempfile.TemporaryDirectory() as scratch:
         bench = prepare(
-            Path(scratch) / "base", options.encoder, options.background, options.threads
+            Path(scratch) / "base",
+            options.encoder,
+            options.background,
+            options.threads,
+            json.loads(options.tuning),
         )
-        for one in tasks(options.data, options.tasks, options.rows):
+        for one in tasks(options.data, options.tasks, options.rows, options.codes):
             for shots in options.shots:
                 for seed in range(options.draws):
                     examples = one.draw(shots, seed)
@@ -345,7 +364,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES))
     load = os.getloadavg()[0]
     print(
-        f"{options.encoder}; seeds 0 to {options.draws - 1}; {options.threads} threads; "
+        f"{options.encoder}; {options.tuning}; seeds 0 to {options.draws - 1}; "
+        f"{options.threads} threads; "
         f"load average {load:.1f} at the end"
     )
     print_table(results)

@@ -6,7 +6,9 @@ import logging
 import time
 from typing import Any
 
-from service.domain.errors import RegistrationCancelled, VocationError
+from sqlalchemy.exc import OperationalError
+
+from service.domain.errors import RegistrationCancelled, StorageUnavailable, VocationError
 from service.domain.types import (
     Example,
     Method,
@@ -23,6 +25,9 @@ from service.telemetry import metrics
 from service.training.head_version import TrainedVersion, train_head
 
 logger = logging.getLogger(__name__)
+
+# Progress when the head version is published: fine-tuning, where it follows, begins at 0.2.
+_PUBLISHED = 0.15
 
 
 class Stages:
@@ -90,7 +95,7 @@ class Stages:
     ) -> None:
         artifact = self._artifacts.put(trained.head.files())
         with self._database.write() as connection:
-            if not registrations.advance(connection, registration, Stage.PUBLISH, 0.9):
+            if not registrations.advance(connection, registration, Stage.PUBLISH, _PUBLISHED):
                 raise RegistrationCancelled("The registration was cancelled.")
             champion = versions.champion_number(connection, occupation.id)
             promote = (
@@ -114,6 +119,13 @@ def describe_failure(error: Exception) -> tuple[str, str, str]:
     """Code, title and detail of a failed registration; foreign errors' words are not repeated."""
     if isinstance(error, VocationError):
         return error.code, error.title, error.detail
+    if isinstance(error, OperationalError):
+        # dbos, which writes to the same database, raises the driver's own.
+        return describe_failure(
+            StorageUnavailable(f"The registry's database answered: {error.orig}")
+        )
     if isinstance(error, OSError):
-        return "storage_unavailable", "An artifact cannot be written", str(error.strerror)
+        reason = error.strerror or type(error).__name__
+        detail = f"{reason}. What answered before goes on answering."
+        return "storage_unavailable", "An artifact cannot be written", detail
     return "training_failed", "Training failed", f"{type(error).__name__}; see the Trainer's log."

@@ -93,7 +93,9 @@ class TrainerProcess:
         preparation = Preparation(self._settings, database, artifacts, side_by_side)
         tuning = FineTuning(self._settings, database, artifacts)
         tuning.sweep()
-        preparation.sweep()
+        if not self._launched:
+            # Never beside the workers: an artifact is stored before a version refers to it.
+            preparation.sweep()
         preparation.prepare_encoder()
         if not self._launched:
             worker.launch(
@@ -113,9 +115,10 @@ class TrainerProcess:
                 generation.bump(connection)
         logger.info("the Trainer is ready")
         while not self._stopping.wait(_TICK_SECONDS):
-            self._tick(database)
+            self._tick(database, tuning)
 
-    def _tick(self, database: Database) -> None:
+    def _tick(self, database: Database, tuning: FineTuning) -> None:
+        tuning.sweep()
         with database.read() as connection:
             counts = registrations.count_by_state(connection)
             active = registrations.active_ids(connection)
@@ -123,3 +126,4 @@ class TrainerProcess:
         for registration in worker.ended_without_word(active):
             with database.write() as connection:
                 registrations.time_out(connection, registration)
+        metrics.TRAINER_HEARTBEAT.set_to_current_time()

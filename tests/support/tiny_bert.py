@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Pooling, Transformer
+from sentence_transformers.models import Dense, Pooling, Transformer
+from torch import nn
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 LAYERS = 4
@@ -17,8 +18,11 @@ OUTSIDE = [f"Plombier chauffagiste, chantier {number}" for number in range(8)]
 BACKGROUND = [f"Métier {number} dans le secteur {number % 9}" for number in range(120)]
 
 
-def write_tiny_bert(folder: Path) -> None:
-    """Write it in sentence-transformers' layout, mean pooled; the tokens are characters."""
+def write_tiny_bert(folder: Path, dimensions: int | None = None) -> None:
+    """Write it in sentence-transformers' layout, mean pooled; the tokens are characters.
+
+    ``dimensions`` widens the embeddings from 32 by a random projection.
+    """
     plain = folder / "plain"
     plain.mkdir(parents=True)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789,."
@@ -41,9 +45,10 @@ def write_tiny_bert(folder: Path) -> None:
     )
     network(configuration).save_pretrained(str(plain), safe_serialization=True)
     transformer = Transformer(str(plain), max_seq_length=64)
-    model = SentenceTransformer(
-        modules=[transformer, Pooling(32, pooling_mode="mean")], device="cpu"
-    )
+    modules: list[nn.Module] = [transformer, Pooling(32, pooling_mode="mean")]
+    if dimensions is not None:
+        modules.append(Dense(32, dimensions, activation_function=nn.Tanh()))
+    model = SentenceTransformer(modules=modules, device="cpu")
     model.save_pretrained(str(folder / "source"), create_model_card=False)
 
 

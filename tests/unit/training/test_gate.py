@@ -23,7 +23,6 @@ def _fold(inside: list[float], outside: list[float], background: list[float]) ->
         np.array([*inside, *outside]),
         np.arange(len(inside) + len(outside)) < len(inside),
         np.array(background),
-        test_share=0.5,
     )
 
 
@@ -95,14 +94,14 @@ def test_a_mean_gain_within_its_error_does_not_promote() -> None:
     assert verdict.promote is False
 
 
-def test_the_error_counts_that_folds_share_their_training_rows() -> None:
+def test_the_error_is_that_of_the_mean_over_the_folds() -> None:
     old, new = _folds([-0.6, -0.5, -0.7]), _folds([-0.2, 0.5, -0.4])
     verdict = judge(old, new, 0.05)
     gains = [
         fold_precision(two, 0.05) - fold_precision(one, 0.05)
         for one, two in zip(old, new, strict=True)
     ]
-    expected = np.sqrt((1 / 3 + 0.5) * np.var(gains, ddof=1))
+    expected = np.sqrt(np.var(gains, ddof=1) / 3)
     assert verdict.standard_error == pytest.approx(expected)
 
 
