@@ -95,5 +95,6 @@ _api.add_asgi_middleware(
     EdgeInstaller,
     paths=path_table(app),
     limits=EdgeLimits(settings.max_body_bytes, settings.body_timeout_seconds),
+    guard=process.guard,
 )
 _api.add_asgi_middleware(ClassifyAdmission, process=process)

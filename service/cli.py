@@ -9,15 +9,20 @@ from typing import Annotated
 
 import typer
 
+from service.api.exposure import is_loopback
 from service.domain.errors import VocationError
+from service.registry import keys_command
 from service.settings import PROJECT_ROOT, Settings
 from service.training.adapt.command import adapt
 from service.training.encoder_source import resolve_encoder
+from service.training.evaluation.command import EvaluateCommand, evaluate
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 
 app.command()(adapt)
+app.command(cls=EvaluateCommand)(evaluate)
+app.add_typer(keys_command.app, name="keys")
 
 
 @app.callback()
@@ -39,6 +44,8 @@ def serve(
 
             precision_for(settings.device)
         resolve_encoder(settings.encoder)
+        if not settings.open and not is_loopback(host):
+            keys_command.require_a_key(settings)
     except VocationError as error:
         typer.echo(f"vocation: {error.title}: {error.detail}", err=True)
         raise typer.Exit(2) from None

@@ -77,8 +77,14 @@ class Settings(BaseSettings):
         ge=0,
         description="Model files of encoders that an API process keeps loaded.",
     )
+    embedding_cache_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="Embeddings of texts that an API process keeps, for texts that come again; "
+        "0 keeps none.",
+    )
     fine_tuning: Literal["auto", "off"] = Field(
-        default="off",
+        default="auto",
         description="Whether the method auto goes on to fine-tune; off: only setfit does.",
     )
     tuned_layers: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
@@ -92,6 +98,13 @@ class Settings(BaseSettings):
     )
     trainer_nice: int = Field(
         default=10, ge=0, le=19, description="How far the Trainer gives way to serving (nice)."
+    )
+    open: bool = Field(
+        default=False,
+        description="Whether an address other than loopback may be served before any key exists.",
+    )
+    metrics_open: bool = Field(
+        default=True, description="Whether /metrics answers without a key; false: admin only."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged; debug logs every request."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import bentoml
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -18,7 +20,7 @@ from service.api.edge import BODY, REQUEST_ID, TRUE_PATH
 from service.api.fields import field_errors
 from service.api.openapi import openapi_document
 from service.api.paths import PathTable
-from service.api.routes import occupations, registrations, versions
+from service.api.routes import occupations, registrations, suggest, versions
 from service.domain.errors import InvalidFields, InvalidJson, VocationError
 
 # BentoML ships Swagger UI for its own page: /docs needs no network and no second copy.
@@ -37,16 +39,21 @@ def create_app() -> FastAPI:
         # As classify does: a body without a Content-Type is taken for JSON.
         strict_content_type=False,
     )
-    for router in (occupations.router, versions.router, registrations.router):
+    for router in (occupations.router, suggest.router, versions.router, registrations.router):
         app.include_router(router)
     app.add_exception_handler(VocationError, _our_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
 
+    @functools.cache
+    def document() -> bytes:
+        # Open to everybody, and tens of milliseconds of work: done once.
+        return json.dumps(openapi_document(app), ensure_ascii=False).encode()
+
     @app.get("/openapi.json", include_in_schema=False)
-    def openapi() -> JSONResponse:
+    def openapi() -> Response:
         """The one document of every route."""
-        return JSONResponse(openapi_document(app))
+        return Response(document(), media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:

@@ -14,7 +14,9 @@ from service.jobs.registering import IdempotencyKey, Registrar
 from service.registry.database import Database
 
 if TYPE_CHECKING:
+    from service.api.aside import Aside
     from service.inference.model_cache import ModelCache
+    from service.inference.suggester import Suggester
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class ApiContext:
     database: Database
     registrar: Registrar
     cache: ModelCache
+    suggester: Suggester
+    aside: Aside
 
 
 def _context(request: Request) -> ApiContext:

@@ -1,4 +1,4 @@
-"""The outermost ASGI layer: request ids, bounded bodies, bounded labels, problem documents.
+"""The outermost ASGI layer: request ids, keys, bounded bodies and labels, problem documents.
 
 BentoML puts its metrics, concurrency limit and deadline outside of a service's own middleware, so
 their 429, 504 and 5xx bodies, and the raw path as a metric label, can only be reached from further
@@ -20,6 +20,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
+from service.api.access import Guard, without_key
 from service.api.paths import UNKNOWN_PATH, PathTable
 from service.domain.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType, VocationError
 
@@ -52,17 +53,18 @@ class EdgeInstaller:
     ours, are not served.
     """
 
-    def __init__(self, app: ASGIApp, paths: PathTable, limits: EdgeLimits) -> None:
+    def __init__(self, app: ASGIApp, paths: PathTable, limits: EdgeLimits, guard: Guard) -> None:
         self.app = app
         self._paths = paths
         self._limits = limits
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Install the edge, or restore the path."""
         if scope["type"] == "lifespan":
             application = scope["app"]
             application.middleware_stack = Edge(
-                application.middleware_stack, self._paths, self._limits
+                application.middleware_stack, self._paths, self._limits, self._guard
             )
         elif TRUE_PATH in scope and scope["path"] != UNKNOWN_PATH:
             scope = {**scope, "path": scope[TRUE_PATH]}
@@ -70,15 +72,20 @@ class EdgeInstaller:
 
 
 class Edge:
-    """Reads each body within its limits and answers every error as a problem document."""
+    """Checks the key, reads the body within its limits, answers every error as a problem."""
 
-    def __init__(self, app: ASGIApp, paths: PathTable, limits: EdgeLimits) -> None:
+    def __init__(self, app: ASGIApp, paths: PathTable, limits: EdgeLimits, guard: Guard) -> None:
         self.app = app
         self._paths = paths
         self._limits = limits
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if scope["type"] == "websocket":
+            # No route speaks it: refused (RFC 6455, section 7.4.1) before anything can be asked.
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -86,16 +93,36 @@ class Edge:
         path = scope["path"]
         request_id = _request_id(scope)
         label = self._paths.label(path)
-        reply = _Reply(send, path, request_id, self._paths.methods(label))
+        verdict = self._guard.judge(scope["method"], label, scope["headers"])
+        reply = _Reply(send, path, request_id, self._paths.methods(label), verdict.headers)
         inner = {
             **scope,
             "path": label,
             TRUE_PATH: path,
             REQUEST_ID: request_id,
         }
+        if verdict.caller is not None:
+            inner["headers"] = without_key(scope["headers"])
+        if verdict.refusal is not None:
+            await reply.send_error(verdict.refusal)
+        else:
+            await self._answer(inner, receive, reply)
+        logger.debug(
+            "request",
+            extra={
+                "request_id": request_id,
+                "method": scope["method"],
+                "route": inner["path"],
+                "key": verdict.caller,
+                "status": reply.status,
+                "seconds": round(time.perf_counter() - started, 6),
+            },
+        )
+
+    async def _answer(self, inner: Scope, receive: Receive, reply: _Reply) -> None:
         try:
-            if scope["method"] in _WITH_BODY:
-                body = await self._read_body(scope, receive)
+            if inner["method"] in _WITH_BODY:
+                body = await self._read_body(inner, receive)
                 inner[BODY] = body
                 receive = _replay(body, receive)
             await self.app(inner, receive, reply)
@@ -103,18 +130,8 @@ class Edge:
             await reply.send_error(error)
         except Exception:
             # ServerErrorMiddleware has answered; the reply went out as a problem document.
-            logger.exception("request failed", extra={"request_id": request_id})
+            logger.exception("request failed", extra={"request_id": inner[REQUEST_ID]})
             await reply.send_internal_error()
-        logger.debug(
-            "request",
-            extra={
-                "request_id": request_id,
-                "method": scope["method"],
-                "route": inner["path"],
-                "status": reply.status,
-                "seconds": round(time.perf_counter() - started, 6),
-            },
-        )
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         headers = dict(scope["headers"])
@@ -134,13 +151,21 @@ class Edge:
 
 
 class _Reply:
-    """The ``send`` of one request: adds the request id, turns foreign errors into problems."""
+    """The ``send`` of one request: adds headers of ours, turns foreign errors into problems."""
 
-    def __init__(self, send: Send, path: str, request_id: str, methods: Sequence[str]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        path: str,
+        request_id: str,
+        methods: Sequence[str],
+        headers: problems.FixedHeaders,
+    ) -> None:
         self._send = send
         self._methods = methods
         self._path = path
         self._request_id = request_id
+        self._headers = ((b"x-request-id", request_id.encode()), *headers)
         self._replaced = False
         self.status: int | None = None
 
@@ -175,14 +200,12 @@ class _Reply:
             await self._send_problem(document, kept)
             return
         self.status = message["status"]
-        headers.append((b"x-request-id", self._request_id.encode()))
-        await self._send({**message, "headers": headers})
+        await self._send({**message, "headers": [*headers, *self._headers]})
 
     async def _send_problem(self, document: dict[str, Any], extra: problems.Headers) -> None:
         self.status = document["status"]
         self._replaced = True
-        request_id = (b"x-request-id", self._request_id.encode())
-        await problems.send(self._send, document, [request_id, *extra])
+        await problems.send(self._send, document, [*self._headers, *extra])
 
 
 def _true_status(status: int, path: str) -> int:

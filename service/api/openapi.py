@@ -11,13 +11,17 @@ from pydantic.json_schema import models_json_schema
 
 from service import __version__
 from service.api import classify, problems
+from service.api.access import ACCESS, ANY_KEY, METRICS
 from service.api.schemas import Problem
+from service.domain.keys import KeyScope
+from service.inference.suggestions import WHY, Reason
 
 _DESCRIPTION = (
     "Few-shot occupation classifiers: describe an occupation with a few examples, and every work "
     "experience, in French or English, is scored for it. Every error is a problem document "
     "(RFC 9457) with a stable `code`."
 )
+_SCHEME = "key"
 _REF = "#/components/schemas/{model}"
 
 
@@ -78,6 +82,40 @@ REGISTER_EXAMPLE: dict[str, Any] = {
     ],
 }
 
+SUGGEST_EXAMPLE: dict[str, Any] = {
+    "experiences": [
+        {"id": "p7-2", "title": "Maître d'hôtel", "company": "Restaurant La Treille"},
+        {"id": "p9-1", "title": "Conseiller en vins", "description": "Cave et dégustations."},
+        {"text": "Développeur web, agence Lumen"},
+    ],
+    "limit": 2,
+}
+SUGGESTED_EXAMPLE: dict[str, Any] = {
+    "occupation": "sommelier",
+    "version": 1,
+    "threshold": 0.178979,
+    "items": [
+        {
+            "index": 1,
+            "id": "p9-1",
+            "score": 0.412606,
+            "label": "in",
+            "reason": Reason.LIKELY_IN.value,
+            "why": WHY[Reason.LIKELY_IN],
+        },
+        {
+            "index": 0,
+            "id": "p7-2",
+            "score": 0.006233,
+            "label": "out",
+            "reason": Reason.LIKELY_OUT.value,
+            "why": WHY[Reason.LIKELY_OUT],
+        },
+    ],
+    "skipped": 0,
+    "repeated": 0,
+}
+
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
     """The document of the mounted routes with the native and built-in ones added."""
@@ -91,8 +129,12 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     _add_classify(document)
     _add_operations(document)
     _use_problems(document)
+    _add_access(document)
     register = document["paths"]["/v1/occupations"]["post"]
     register["requestBody"]["content"]["application/json"]["example"] = REGISTER_EXAMPLE
+    suggest = document["paths"]["/v1/occupations/{id}/suggest"]["post"]
+    suggest["requestBody"]["content"]["application/json"]["example"] = SUGGEST_EXAMPLE
+    suggest["responses"]["200"]["content"]["application/json"]["example"] = SUGGESTED_EXAMPLE
     document["paths"] = dict(sorted(document["paths"].items()))
     return document
 
@@ -171,3 +213,47 @@ def _use_problems(document: dict[str, Any]) -> None:
             responses["5XX"] = reply
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
+
+
+def _add_access(document: dict[str, Any]) -> None:
+    document["components"]["securitySchemes"] = {
+        _SCHEME: {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "voc_<id>_<secret>",
+            "description": "A key, where the service has any. Of the scopes `classify`, "
+            "`register` and `admin` each holds the ones before it.",
+        }
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            route = (method.upper(), path)
+            if route == METRICS:
+                # Open, unless a setting closes it.
+                _guard_operation(operation, KeyScope.ADMIN, [{}])
+            elif (needed := ACCESS.get(route, ANY_KEY)) is None:
+                operation["security"] = []
+            else:
+                _guard_operation(operation, needed, [])
+
+
+def _guard_operation(
+    operation: dict[str, Any], needed: KeyScope, otherwise: list[dict[str, Any]]
+) -> None:
+    # The names beside the scheme are roles (OpenAPI 3.1, "Security Requirement Object").
+    operation["security"] = [*otherwise, {_SCHEME: [needed.value]}]
+    closed = "When a setting closes it, it needs" if otherwise else "Needs"
+    told = f"{closed} a key with the scope `{needed.value}`, where keys are configured."
+    operation["description"] = f"{operation.get('description', '')}\n\n{told}".strip()
+    replies = operation["responses"]
+    replies["401"] = _refusal(replies, "There is no valid key.", "WWW-Authenticate")
+    if needed != ANY_KEY:
+        replies["403"] = _refusal(replies, "The key lacks the scope.", "WWW-Authenticate")
+    replies["429"] = _refusal(
+        replies, "Overload, or the key has used its requests: see `code`.", "Retry-After"
+    )
+
+
+def _refusal(replies: dict[str, Any], description: str, header: str) -> dict[str, Any]:
+    headers = {header: {"required": True, "schema": {"type": "string"}}}
+    return {**replies["4XX"], "description": description, "headers": headers}

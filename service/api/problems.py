@@ -17,6 +17,8 @@ RETRY_AFTER_SECONDS = 1
 
 STATUS: dict[type[VocationError], int] = {
     errors.InvalidJson: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.OccupationNotFound: 404,
     errors.VersionNotFound: 404,
     errors.RegistrationNotFound: 404,
@@ -30,6 +32,7 @@ STATUS: dict[type[VocationError], int] = {
     errors.InvalidFields: 422,
     errors.IdempotencyKeyReused: 422,
     errors.Overloaded: 429,
+    errors.RateLimited: 429,
     errors.NotReady: 503,
     errors.StorageUnavailable: 503,
     errors.VersionUnavailable: 503,
@@ -38,8 +41,8 @@ STATUS: dict[type[VocationError], int] = {
 # For replies that a lower layer (BentoML, Starlette) made without one of our errors.
 _BY_STATUS: dict[int, tuple[str, str, str]] = {
     400: ("bad_request", "Bad request", "The request could not be read."),
-    401: ("unauthorized", "Unauthorized", "A valid key is needed."),
-    403: ("forbidden", "Forbidden", "The key does not have the scope that this needs."),
+    401: (errors.Unauthenticated.code, errors.Unauthenticated.title, "Send a valid key."),
+    403: (errors.Forbidden.code, errors.Forbidden.title, "This needs another scope."),
     404: ("not_found", "Not found", "There is nothing at this address."),
     405: ("method_not_allowed", "Method not allowed", "This address has no such method."),
     408: (errors.BodyTooSlow.code, errors.BodyTooSlow.title, "The request took too long."),
@@ -126,6 +129,7 @@ def problem_of_status(status: int, instance: str, request_id: str) -> dict[str, 
 
 
 Headers = list[tuple[bytes, bytes]]
+FixedHeaders = tuple[tuple[bytes, bytes], ...]
 
 
 def render(document: dict[str, Any]) -> tuple[Headers, bytes]:
@@ -142,8 +146,10 @@ def render(document: dict[str, Any]) -> tuple[Headers, bytes]:
 
 
 async def send(send: Send, document: dict[str, Any], extra: Headers | None = None) -> None:
-    """Send a problem document as the whole reply."""
+    """Send a problem document as the whole reply; ``extra`` headers stand in for its own."""
     headers, body = render(document)
+    given = dict(extra or [])
+    own = [header for header in headers if header[0] not in given]
     start = {"type": "http.response.start", "status": document["status"]}
-    await send({**start, "headers": [*headers, *(extra or [])]})
+    await send({**start, "headers": [*own, *(extra or [])]})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from service.api.access import Guard
 from service.api.context import ApiContext
 from service.domain.errors import NotReady
 from service.inference.batch import BatchItem, RefusedExperience, ScoredExperience
@@ -22,6 +23,7 @@ class ApiProcess:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.guard = Guard(settings.api_workers, settings.metrics_open)
         self._running: RunningProcess | None = None
 
     def start(self) -> ApiContext:
@@ -30,7 +32,7 @@ class ApiProcess:
         # Not at the top: BentoML's supervisor loads the service too, and never starts it.
         from service.api.running import RunningProcess
 
-        self._running = RunningProcess(self._settings)
+        self._running = RunningProcess(self._settings, self.guard)
         return self._running.context
 
     @property

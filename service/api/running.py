@@ -7,12 +7,18 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from service.api import exposure
+from service.api.access import Guard
+from service.api.aside import Aside
 from service.api.context import ApiContext
+from service.inference.embedding_cache import EmbeddingCache
 from service.inference.encoder import SideBySide
 from service.inference.model_cache import ModelCache
 from service.inference.scorer import Scorer
+from service.inference.suggester import Suggester
 from service.jobs.queue import RegistrationQueue
 from service.jobs.registering import Registrar
+from service.registry import generation, keys
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database
 from service.settings import Settings
@@ -21,15 +27,22 @@ from service.telemetry.predictions import PredictionTally
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
+# Suggest calls at once: each keeps one CPU busy for seconds.
+_SUGGEST_CALLS = 2
 
 
 class RunningProcess:
     """The opened registry, the caches and the threads of one API process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, guard: Guard) -> None:
         self._poll_seconds = settings.registry_poll_seconds
         self._database = Database(settings.resolved_database_url)
         self._database.create_schema()
+        self._keys = KeyFollower(self._database, guard)
+        # Before the first request, and before anything that takes time.
+        self._keys.refresh()
+        if not guard.guarded:
+            exposure.warn_if_reachable(exposure.listening_addresses(), intended=settings.open)
         self._queue = RegistrationQueue(self._database.engine, settings.training_timeout_seconds)
         self._side_by_side = SideBySide(settings.resolved_threads)
         artifacts = ArtifactStore(settings.resolved_artifact_url, settings.home.resolve() / "cache")
@@ -41,14 +54,24 @@ class RunningProcess:
             settings.encoder_cache_bytes,
         )
         registrar = Registrar(self._database, self._queue)
-        self.context = ApiContext(self._database, registrar, self.cache)
+        embeddings = EmbeddingCache(settings.embedding_cache_bytes)
+        self._aside = Aside(_SUGGEST_CALLS)
+        self.context = ApiContext(
+            self._database,
+            registrar,
+            self.cache,
+            Suggester(self._database, self.cache, embeddings),
+            self._aside,
+        )
         self._tally = PredictionTally()
-        self.scorer = Scorer(self._database, self.cache.encoders, self._tally)
+        self.scorer = Scorer(self._database, self.cache.encoders, embeddings, self._tally)
         # One batch at a time: its texts already run on every thread.
         self.batches = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self._stopping = threading.Event()
         self._followers = [
             threading.Thread(target=self._follow_registry, name="registry", daemon=True),
+            # A thread of its own: a revoked key does not wait for a model to load.
+            threading.Thread(target=self._follow_keys, name="keys", daemon=True),
             threading.Thread(target=self._flush_metrics, name="metrics", daemon=True),
         ]
         for follower in self._followers:
@@ -59,6 +82,7 @@ class RunningProcess:
         self._stopping.set()
         for follower in self._followers:
             follower.join(timeout=5)
+        self._aside.close()
         self.batches.shutdown(wait=True)
         self._side_by_side.close()
         self._tally.flush()
@@ -78,9 +102,41 @@ class RunningProcess:
                 logger.exception("the registry could not be followed")
             self._stopping.wait(self._poll_seconds)
 
+    def _follow_keys(self) -> None:
+        failing = False
+        while not self._stopping.wait(self._poll_seconds):
+            try:
+                self._keys.refresh()
+                failing = False
+            except Exception:
+                # The keys known so far go on; said once, for the registry's follower says it too.
+                if not failing:
+                    logger.exception("the keys could not be followed")
+                failing = True
+
     def _flush_metrics(self) -> None:
         while not self._stopping.wait(_FLUSH_SECONDS):
             self._tally.flush()
+
+
+class KeyFollower:
+    """Hands the guard the registry's keys whenever the generation has moved."""
+
+    def __init__(self, database: Database, guard: Guard) -> None:
+        self._database = database
+        self._guard = guard
+        self._generation: int | None = None
+
+    def refresh(self) -> None:
+        """Look at the generation, and read the keys if it is another one."""
+        with self._database.read() as connection:
+            # First: a key that is written in between is read now and once more at the next look.
+            current = generation.read(connection)
+            if current == self._generation:
+                return
+            known = keys.list_keys(connection)
+        self._guard.load(known)
+        self._generation = current
 
 
 def _freeze_start_up() -> None:

@@ -99,6 +99,36 @@ class IdempotencyKeyReused(VocationError):
     title = "The idempotency key was used with another body"
 
 
+class Unauthenticated(VocationError):
+    code = "unauthenticated"
+    title = "A valid key is needed"
+
+
+class Forbidden(VocationError):
+    code = "forbidden"
+    title = "The key does not have the scope"
+
+
+class RateLimited(VocationError):
+    code = "rate_limited"
+    title = "Too many requests with this key"
+
+
+class KeyExists(VocationError):
+    code = "key_exists"
+    title = "The key exists"
+
+
+class KeyNotFound(VocationError):
+    code = "key_not_found"
+    title = "Key not found"
+
+
+class NoKeyConfigured(VocationError):
+    code = "no_key_configured"
+    title = "No key is configured"
+
+
 class NotReady(VocationError):
     code = "not_ready"
     title = "The service is not ready"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.domain.errors import VocationError
 from service.domain.types import Experience
@@ -44,9 +44,8 @@ class Neighbour:
     similarity: float
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One version's answer."""
+class Score(NamedTuple):
+    """One version's answer; a tuple, since a request for a hundred occupations makes a hundred."""
 
     occupation: str
     version: int

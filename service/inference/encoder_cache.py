@@ -70,15 +70,17 @@ class EncoderCache:
                 return found
             single_flight = self._loading.setdefault(digest, threading.Lock())
         with single_flight:
-            with self._lock:
-                found = self._loaded.get(digest)
-            if found is None:
-                found = self._load(digest)
+            try:
                 with self._lock:
-                    self._loaded[digest] = found
-                    self._evict()
-            with self._lock:
-                self._loading.pop(digest, None)
+                    found = self._loaded.get(digest)
+                if found is None:
+                    found = self._load(digest)
+                    with self._lock:
+                        self._loaded[digest] = found
+                        self._evict()
+            finally:
+                with self._lock:
+                    self._loading.pop(digest, None)
         return found
 
     def pin(self, digests: Iterable[str]) -> None:

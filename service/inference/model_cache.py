@@ -30,6 +30,9 @@ from service.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
+# Digits of a score, and of the threshold that it is compared with, in an answer.
+SCORE_DIGITS = 6
+
 # Set by the Trainer when the first start has registered the bundled occupations.
 INITIALISED = "initialised"
 
@@ -49,12 +52,17 @@ class LoadedVersion:
 
 @dataclass(frozen=True, slots=True)
 class EncoderGroup:
-    """The versions of one target that share an encoder, and their places in the answer."""
+    """The versions of one target that share an encoder, and their places in the answer.
+
+    ``keys`` and ``thresholds`` are what every answer says of them, in the same order.
+    """
 
     encoder_digest: str
     stack: HeadStack
     versions: tuple[LoadedVersion, ...]
     positions: tuple[int, ...]
+    keys: tuple[tuple[str, int], ...]
+    thresholds: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,9 @@ class ModelCache:
         self._artifacts = artifacts
         self._version_entries = version_entries
         self._lock = threading.Lock()
+        # Loading takes a while: nobody who asks for what is loaded may wait for it.
+        self._following = threading.Lock()
+        self._loading = threading.Lock()
         self._versions: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         self._snapshot: Snapshot | None = None
         self.encoders = EncoderCache(artifacts, side_by_side, encoder_bytes, self._background_of)
@@ -145,7 +156,7 @@ class ModelCache:
             champions = versions.champions(connection)
             occupations = versions.occupation_ids(connection)
             published = versions.published_keys(connection)
-        with self._lock:
+        with self._following:
             if self._snapshot is not None and self._snapshot.generation >= current:
                 # Another thread has followed farther meanwhile.
                 return False
@@ -189,10 +200,12 @@ class ModelCache:
         if occupation not in snapshot.occupations:
             raise OccupationNotFound("No occupation with this id is registered.")
         key = (occupation, number)
-        with self._lock:
-            cached = self._versions.get(key)
+        cached = self._cached(key)
+        if cached is not None:
+            return cached
+        with self._loading:
+            cached = self._cached(key)
             if cached is not None:
-                self._versions.move_to_end(key)
                 return cached
             with self._database.read() as connection:
                 version = versions.get_version(connection, occupation, number)
@@ -201,10 +214,18 @@ class ModelCache:
             except VocationError:
                 logger.exception("version cannot be loaded", extra={"version": f"{key}"})
                 raise VersionUnavailable("This version cannot be loaded.") from None
-            self._versions[key] = loaded
-            while len(self._versions) > self._version_entries:
-                self._versions.popitem(last=False)
+            with self._lock:
+                self._versions[key] = loaded
+                while len(self._versions) > self._version_entries:
+                    self._versions.popitem(last=False)
             return loaded
+
+    def _cached(self, key: tuple[str, int]) -> LoadedVersion | None:
+        with self._lock:
+            cached = self._versions.get(key)
+            if cached is not None:
+                self._versions.move_to_end(key)
+            return cached
 
     def _load_champions(
         self, champions: Sequence[ModelVersion]
@@ -244,11 +265,12 @@ class ModelCache:
         snapshot = self._snapshot
         if snapshot is None:
             return
-        for key in [key for key in self._versions if key not in published]:
-            del self._versions[key]
         used = {base_digest}
         used.update(v.version.encoder_digest for v in snapshot.champions.values())
-        used.update(v.version.encoder_digest for v in self._versions.values())
+        with self._lock:
+            for key in [key for key in self._versions if key not in published]:
+                del self._versions[key]
+            used.update(v.version.encoder_digest for v in self._versions.values())
         self.encoders.keep_only(frozenset(used))
 
 
@@ -266,6 +288,8 @@ def make_target(loaded: Sequence[LoadedVersion]) -> Target:
                 stack=HeadStack([member.head for member in members]),
                 versions=members,
                 positions=tuple(positions),
+                keys=tuple(member.key for member in members),
+                thresholds=tuple(round(member.head.threshold, SCORE_DIGITS) for member in members),
             )
         )
     return Target(tuple(loaded), tuple(groups))

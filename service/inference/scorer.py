@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,11 @@ from service.inference.batch import (
     ScoredExperience,
     ScoringRequest,
 )
-from service.inference.encoder import Encoded
+from service.inference.embedding import EmbeddedTexts, embed_texts
+from service.inference.embedding_cache import EmbeddingCache
 from service.inference.encoder_cache import EncoderCache, LoadedEncoder
 from service.inference.head import IN, OUT, UNCERTAIN
-from service.inference.model_cache import EncoderGroup, LoadedVersion
-from service.inference.split_encoder import SplitEncoder, encode_tops
+from service.inference.model_cache import SCORE_DIGITS, EncoderGroup, LoadedVersion
 from service.registry.database import Database
 from service.registry.occupations import examples_by_digest
 from service.telemetry import metrics
@@ -34,24 +34,21 @@ logger = logging.getLogger(__name__)
 
 LABELS = {IN: Label.IN.value, OUT: Label.OUT.value, UNCERTAIN: Label.UNCERTAIN.value}
 NEAREST = 3
-_SCORE_DIGITS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class _Embedded:
-    """The texts of a batch as one encoder embeds them: ``rows`` finds a text's row."""
-
-    encoded: Encoded
-    background: NDArray[np.float32]
-    rows: dict[str, int]
 
 
 class Scorer:
     """Scores batches; a score depends on the text and the version alone."""
 
-    def __init__(self, database: Database, encoders: EncoderCache, tally: PredictionTally) -> None:
+    def __init__(
+        self,
+        database: Database,
+        encoders: EncoderCache,
+        embeddings: EmbeddingCache,
+        tally: PredictionTally,
+    ) -> None:
         self._database = database
         self._encoders = encoders
+        self._embeddings = embeddings
         self._tally = tally
 
     def score(self, batch: Sequence[BatchItem]) -> list[ScoredExperience | RefusedExperience]:
@@ -72,7 +69,7 @@ class Scorer:
         loaded, unusable = self._load_encoders(requests)
         answerable = [r for r in requests if not _encoders_of(r) & unusable]
         texts = [request.experience.rendered for request in answerable]
-        embedded = _encode(answerable, texts, loaded)
+        embedded = embed_texts(_wanted(answerable, texts), loaded, self._embeddings)
         heads_started = time.perf_counter()
         answers = iter(self._apply_heads(answerable, texts, embedded))
         metrics.STAGE_SECONDS.labels("head").observe(time.perf_counter() - heads_started)
@@ -101,7 +98,7 @@ class Scorer:
         self,
         requests: Sequence[ScoringRequest],
         texts: Sequence[str],
-        embedded: dict[str, _Embedded],
+        embedded: dict[str, EmbeddedTexts],
     ) -> list[ScoredExperience]:
         scores: list[list[Score | None]] = [[None] * len(r.target.versions) for r in requests]
         truncated = [False] * len(requests)
@@ -110,14 +107,14 @@ class Scorer:
             by_target.setdefault(id(request.target), []).append(index)
         for indices in by_target.values():
             for group in requests[indices[0]].target.groups:
-                encoded = embedded[group.encoder_digest]
-                rows = [encoded.rows[texts[index]] for index in indices]
+                known = embedded[group.encoder_digest]
+                rows = [known.rows[texts[index]] for index in indices]
                 for index, row in zip(indices, rows, strict=True):
-                    truncated[index] |= bool(encoded.encoded.truncated[row])
+                    truncated[index] |= bool(known.truncated[row])
                 self._apply_group(
                     group,
-                    encoded.background,
-                    encoded.encoded.embeddings[rows],
+                    known.embeddings[rows],
+                    known.background_similarity[rows],
                     [requests[index].explain for index in indices],
                     [scores[index] for index in indices],
                 )
@@ -130,28 +127,34 @@ class Scorer:
     def _apply_group(
         self,
         group: EncoderGroup,
-        background: NDArray[np.float32],
         embeddings: NDArray[np.float32],
+        background_similarity: NDArray[np.float32],
         explain: Sequence[bool],
         answers: Sequence[list[Score | None]],
     ) -> None:
-        scores = np.round(group.stack.scores(embeddings), _SCORE_DIGITS)
-        labels = group.stack.labels(scores, _familiarity(group, background, embeddings))
-        for column, (version, position) in enumerate(
-            zip(group.versions, group.positions, strict=True)
-        ):
-            self._tally.add(version.key, scores[:, column], labels[:, column])
-            occupation, number = version.key
-            threshold = round(version.head.threshold, _SCORE_DIGITS)
-            for row, answer in enumerate(answers):
-                answer[position] = Score(
-                    occupation,
-                    number,
-                    float(scores[row, column]),
-                    LABELS[int(labels[row, column])],
-                    threshold,
-                    self._nearest(version, embeddings[row]) if explain[row] else None,
-                )
+        scores = np.round(group.stack.scores(embeddings), SCORE_DIGITS)
+        familiarity = familiarity_of(group, embeddings, background_similarity)
+        labels = group.stack.labels(scores, familiarity)
+        self._tally.add(group.keys, scores, labels)
+        occupations, numbers = zip(*group.keys, strict=True)
+        for row, answer in enumerate(answers):
+            nearest: Iterable[tuple[Neighbour, ...] | None] = (
+                [self._nearest(version, embeddings[row]) for version in group.versions]
+                if explain[row]
+                else repeat(None, len(group.versions))
+            )
+            names = [LABELS[label] for label in labels[row].tolist()]
+            found = zip(
+                occupations,
+                numbers,
+                scores[row].tolist(),
+                names,
+                group.thresholds,
+                nearest,
+                strict=True,
+            )
+            for position, score in zip(group.positions, map(Score._make, found), strict=True):
+                answer[position] = score
 
     def _nearest(
         self, version: LoadedVersion, embedding: NDArray[np.float32]
@@ -184,49 +187,27 @@ def _encoders_of(request: ScoringRequest) -> set[str]:
     return {group.encoder_digest for group in request.target.groups}
 
 
-def _encode(
-    requests: Sequence[ScoringRequest], texts: Sequence[str], loaded: dict[str, LoadedEncoder]
-) -> dict[str, _Embedded]:
-    wanted: dict[str, dict[str, int]] = {}
+def _wanted(requests: Sequence[ScoringRequest], texts: Sequence[str]) -> dict[str, list[str]]:
+    """The texts of each encoder, by its digest."""
+    wanted: dict[str, list[str]] = {}
     for request, text in zip(requests, texts, strict=True):
         for digest in _encoders_of(request):
-            rows = wanted.setdefault(digest, {})
-            rows.setdefault(text, len(rows))
-    plain: dict[str, Encoded] = {}
-    on_trunk: dict[str, dict[str, tuple[SplitEncoder, list[str]]]] = {}
-    for digest, rows in wanted.items():
-        encoder = loaded[digest].encoder
-        if isinstance(encoder, SplitEncoder):
-            on_trunk.setdefault(encoder.trunk.digest, {})[digest] = (encoder, list(rows))
-        else:
-            plain[digest] = encoder.encode(list(rows))
-    for tops in on_trunk.values():
-        plain.update(encode_tops(tops))
-    metrics.STAGE_SECONDS.labels("tokenise").observe(
-        sum(e.tokenise_seconds for e in plain.values())
-    )
-    metrics.STAGE_SECONDS.labels("encode").observe(sum(e.encode_seconds for e in plain.values()))
-    metrics.TOKENS.inc(sum(int(e.tokens.sum()) for e in plain.values()))
-    return {
-        digest: _Embedded(encoded, loaded[digest].background, wanted[digest])
-        for digest, encoded in plain.items()
-    }
+            wanted.setdefault(digest, []).append(text)
+    return wanted
 
 
-def _familiarity(
-    group: EncoderGroup, background: NDArray[np.float32], embeddings: NDArray[np.float32]
+def familiarity_of(
+    group: EncoderGroup,
+    embeddings: NDArray[np.float32],
+    background_similarity: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Largest cosine similarity float32[n, versions] to the background or a version's examples.
 
     The examples are asked only for a text that the background does not make familiar already.
     """
-    familiarity = np.empty((len(embeddings), len(group.versions)), dtype=np.float32)
-    for row, embedding in enumerate(embeddings):
-        # Dot by dot, as the scores: a matrix product would wake BLAS's threads, which on a busy
-        # machine wait for each other (16 ms in place of 0.08 ms, measured on 2,600 rows).
-        familiarity[row] = np.vecdot(background, embedding).max()
-        for column in np.flatnonzero(familiarity[row] < group.stack.familiarity_floors):
-            examples = group.versions[column].head.examples
-            own = np.vecdot(examples, embedding).max(initial=-1.0)
-            familiarity[row, column] = max(familiarity[row, column], own)
+    familiarity = np.repeat(background_similarity[:, None], len(group.versions), axis=1)
+    for row, column in np.argwhere(familiarity < group.stack.familiarity_floors):
+        examples = group.versions[column].head.examples
+        own = np.vecdot(examples, embeddings[row]).max(initial=-1.0)
+        familiarity[row, column] = max(familiarity[row, column], own)
     return familiarity

@@ -127,3 +127,18 @@ encoders = Table(
     Column("background_digest", String(64), nullable=False),
     Column("created_at", String(32), nullable=False),
 )
+
+# Of a secret only its SHA-256 is kept. A revoked key stays: its name is never given again, and a
+# registry that has known a key is never open to callers without one.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(8), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("scopes", String(64), nullable=False),
+    Column("secret_digest", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32)),
+    Column("revoked_at", String(32)),
+    Column("requests_per_minute", Integer),
+)

@@ -29,6 +29,11 @@ EXPERIENCES = Counter(
     "vocation_experiences", "Experiences answered, by outcome (scored, error).", ["outcome"]
 )
 TOKENS = Counter("vocation_tokens", "Tokens encoded, special tokens included.")
+EMBEDDING_CACHE = Counter(
+    "vocation_embedding_cache_lookups",
+    "Distinct texts of a batch looked up among the kept embeddings, by outcome (hit, miss).",
+    ["outcome"],
+)
 TRUNCATIONS = Counter("vocation_truncations", "Texts longer than the encoder reads.")
 PREDICTIONS = Counter(
     "vocation_predictions",
@@ -41,6 +46,16 @@ SCORES = Counter(
     ["occupation", "version", "le"],
 )
 ERRORS = Counter("vocation_errors", "Problem documents sent, by code.", ["code"])
+KEY_REQUESTS = Counter(
+    "vocation_key_requests",
+    "Requests with a valid key, by its name and outcome (admitted, forbidden, rate_limited).",
+    ["key", "outcome"],
+)
+AUTHENTICATION_FAILURES = Counter(
+    "vocation_authentication_failures",
+    "Requests without a valid key, by reason (missing, malformed, unknown, expired, revoked).",
+    ["reason"],
+)
 MODELS_LOADED = Gauge(
     "vocation_models_loaded",
     "Encoders and versions that API processes hold in memory.",
@@ -60,6 +75,12 @@ REGISTRATIONS = Gauge(
     ["state"],
     multiprocess_mode="mostrecent",
 )
+TRAINER_HEARTBEAT = Gauge(
+    "vocation_trainer_heartbeat_timestamp_seconds",
+    "When the Trainer last looked at the registrations, in seconds since 1970.",
+    # Absent until the Trainer has set it: this mode leaves out what no process has set.
+    multiprocess_mode="mostrecent",
+)
 TRAINING_SECONDS = Histogram(
     "vocation_training_seconds", "Time of a registration by stage.", ["stage"], buckets=_SLOW
 )
@@ -69,13 +90,17 @@ ALL = (
     BATCH_EXPERIENCES,
     EXPERIENCES,
     TOKENS,
+    EMBEDDING_CACHE,
     TRUNCATIONS,
     PREDICTIONS,
     SCORES,
     ERRORS,
+    KEY_REQUESTS,
+    AUTHENTICATION_FAILURES,
     MODELS_LOADED,
     GENERATION,
     REGISTRATIONS,
+    TRAINER_HEARTBEAT,
     TRAINING_SECONDS,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,10 @@ BOOTSTRAPS = 200
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure with the 2.5 and 97.5 percentiles of its redraws, widened to hold the figure."""
+    """A figure with the 2.5 and 97.5 percentiles of its redraws, widened to hold the figure.
+
+    Not a number where the figure is not defined.
+    """
 
     value: float
     low: float
@@ -54,15 +58,73 @@ def expected_calibration_error(probabilities: Floats, outcomes: Floats, weights:
     Source: Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian
     binning" (2015); 15 bins as in Guo et al., "On calibration of modern neural networks" (2017).
     """
-    index = np.minimum((probabilities * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
-    gap = np.bincount(index, weights=weights * (probabilities - outcomes))
+    gap = np.bincount(_bins(probabilities), weights=weights * (probabilities - outcomes))
     return float(np.abs(gap).sum() / weights.sum())
+
+
+def calibration_curve(probabilities: Floats, outcomes: Floats, weights: Floats) -> Floats:
+    """The bins behind the calibration error, float64[bins, 3].
+
+    Columns: weight, mean prediction, observed share; the last two are not numbers in empty bins.
+    """
+    index = _bins(probabilities)
+    size, predicted, observed = (
+        np.bincount(index, weights=column, minlength=CALIBRATION_BINS)
+        for column in (weights, weights * probabilities, weights * outcomes)
+    )
+    held = np.where(size > 0.0, size, np.nan)
+    return np.stack([size, predicted / held, observed / held], axis=1)
+
+
+def _bins(probabilities: Floats) -> NDArray[np.intp]:
+    return np.minimum((probabilities * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
 
 
 def log_loss(probabilities: Floats, outcomes: Floats, weights: Floats) -> float:
     """Weighted mean of the negative log likelihood of the outcomes (0 or 1)."""
     likelihood = np.where(outcomes > 0.5, probabilities, 1.0 - probabilities)
     return float(-(weights @ np.log(np.maximum(likelihood, 1e-12))) / weights.sum())
+
+
+def precision_at(
+    threshold: float, probabilities: Floats, outcomes: Floats, weights: Floats
+) -> float:
+    """Weighted share of `in` among what is called, not a number where nothing is called."""
+    called = probabilities >= threshold
+    size = float(weights[called].sum())
+    return float(weights[called] @ outcomes[called]) / size if size else float("nan")
+
+
+def recall_at(threshold: float, probabilities: Floats, outcomes: Floats, weights: Floats) -> float:
+    """Weighted share of what is `in` that is called, not a number where nothing is in."""
+    called = probabilities >= threshold
+    size = float(weights @ outcomes)
+    return float(weights[called] @ outcomes[called]) / size if size else float("nan")
+
+
+def accuracy_at(
+    threshold: float, probabilities: Floats, outcomes: Floats, weights: Floats
+) -> float:
+    """Weighted share of rows that are called as they are labelled."""
+    right = (probabilities >= threshold) == (outcomes > 0.5)
+    return float(weights[right].sum() / weights.sum())
+
+
+def precision_by_recall(
+    probabilities: Floats, outcomes: Floats, weights: Floats, recalls: Floats
+) -> Floats:
+    """Precision float64[n] where the ranking first reaches each recall float64[n] in [0, 1].
+
+    Rows of one score enter together, as in `average_precision`.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)
+    found = np.cumsum((weights * outcomes)[order])[ends]
+    called = np.cumsum(weights[order])[ends]
+    # A recall that is reached but for rounding is reached.
+    places = np.searchsorted(found / found[-1], recalls - 1e-12)
+    precision: Floats = (found / called)[np.minimum(places, len(ends) - 1)]
+    return precision
 
 
 def f1_at(threshold: float, probabilities: Floats, outcomes: Floats, weights: Floats) -> float:
@@ -106,17 +168,49 @@ def measure(
             log_loss(*sample, drawn),
         )
 
+    return Figures(*bootstrap(at, weights, units, strata, seed=seed))
+
+
+def bootstrap(
+    statistics: Callable[[Floats], Sequence[float]],
+    weights: Floats,
+    units: NDArray[np.intp],
+    strata: NDArray[np.intp],
+    *,
+    seed: int,
+    redraws: int = BOOTSTRAPS,
+) -> list[Interval]:
+    """Percentile intervals of statistics over redraws of the units within each stratum.
+
+    Source: Efron, "Bootstrap methods: another look at the jackknife" (1979).
+
+    Args:
+        statistics: gives the figures for row weights float64[n]; one that is not a number in a
+            redraw is left out there.
+        weights: float64[n] of the rows as they are, multiplied by how often a row was redrawn.
+        units: intp[n], rows that are drawn together; within one stratum.
+        strata: intp[n], every redraw keeps the number of units of each.
+        seed: of the redraws.
+        redraws: how many.
+    """
     generator = np.random.default_rng(seed)
     members = [np.unique(units[strata == stratum]) for stratum in np.unique(strata)]
     counts = np.zeros(int(units.max()) + 1)
-    redraws = []
-    for _ in range(BOOTSTRAPS):
+    redrawn = []
+    for _ in range(redraws):
         for unit in members:
             picks = generator.integers(len(unit), size=len(unit))
             counts[unit] = np.bincount(picks, minlength=len(unit))
-        redraws.append(at(weights * counts[units]))
-    low, high = np.percentile(np.array(redraws), [2.5, 97.5], axis=0)
-    triples = zip(at(weights), low.tolist(), high.tolist(), strict=True)
-    return Figures(
-        *(Interval(value, min(value, least), max(value, most)) for value, least, most in triples)
-    )
+        redrawn.append(statistics(weights * counts[units]))
+    return [
+        _interval(value, column)
+        for value, column in zip(statistics(weights), np.array(redrawn).T, strict=True)
+    ]
+
+
+def _interval(value: float, redrawn: Floats) -> Interval:
+    known = redrawn[~np.isnan(redrawn)]
+    if np.isnan(value) or not len(known):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.percentile(known, [2.5, 97.5]).tolist()
+    return Interval(value, min(value, low), max(value, high))

@@ -146,10 +146,10 @@ def split_graph(
     graph.graph.value_info.append(
         helper.make_tensor_value_info(HIDDEN, TensorProto.FLOAT, ["batch_size", "tokens", None])
     )
-    extractor = Extractor(graph)
     given = {item.name for item in graph.graph.input}
-    trunk = extractor.extract_model([item.name for item in graph.graph.input], [HIDDEN])
-    top = extractor.extract_model(
+    trunk = Extractor(graph).extract_model([item.name for item in graph.graph.input], [HIDDEN])
+    _measure_hidden(graph)
+    top = Extractor(graph).extract_model(
         [name for name in _TOP_INPUTS if name in given | {HIDDEN}], [OUTPUT]
     )
     for part in (trunk, top):
@@ -164,7 +164,7 @@ def split_graph(
 
 def _layer_output(graph: onnx.ModelProto, layer: int) -> str:
     """The name of the tensor that a layer ends in: its last normalisation's output."""
-    pattern = re.compile(r"layer\.(\d+)/output/LayerNorm")
+    pattern = re.compile(r"layer\.(\d+)/output(?:/LayerNorm|_layer_norm)/")
     last = ""
     for node in graph.graph.node:
         found = pattern.search(node.name)
@@ -173,6 +173,20 @@ def _layer_output(graph: onnx.ModelProto, layer: int) -> str:
     if not last:
         raise EncoderUnusable(f"The encoder's graph has no layer {layer + 1} to cut after.")
     return last
+
+
+def _measure_hidden(graph: onnx.ModelProto) -> None:
+    """Take a text's length from ``hidden`` where the graph takes it from the embeddings.
+
+    They have one shape. Every layer of MPNet reads the distances between positions, which follow
+    from the length: without this the top would carry the embeddings of all words to know it.
+    """
+    embeddings = {
+        node.output[0] for node in graph.graph.node if "/embeddings/LayerNorm/" in node.name
+    }
+    for node in graph.graph.node:
+        if node.op_type == "Shape" and node.input[0] in embeddings:
+            node.input[0] = HIDDEN
 
 
 def _write_quantised(graph: onnx.ModelProto, folder: Path, scratch: Path) -> None:

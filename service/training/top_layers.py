@@ -6,7 +6,7 @@ runs the top layers alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,19 +21,66 @@ from service.domain.errors import EncoderUnusable
 _TOKENS_AT_ONCE = 1024
 
 
-def encoder_layers(model: SentenceTransformer) -> nn.ModuleList:
-    """The transformer layers, bottom first, of an encoder of BERT's shape (XLM-R, CamemBERT).
+class SplitUnsupported(EncoderUnusable):
+    """An encoder whose layers are not known well enough to be tuned and served apart."""
 
-    Raises EncoderUnusable for another shape, whose layers take more than states and a mask.
-    """
+
+# Where each architecture keeps its layers (transformers 4.57). Others may keep them there too and
+# pass them more than states, a mask and a bias (DeBERTa): those here are tested, or are built of
+# the layers of one that is (RoBERTa and CamemBERT of XLM-R's).
+_STACKS = {
+    "bert": "encoder",
+    "roberta": "encoder",
+    "xlm-roberta": "encoder",
+    "camembert": "encoder",
+    "mpnet": "encoder",
+    "distilbert": "transformer",
+}
+
+
+def _stack(model: SentenceTransformer) -> Any:
+    """The module that holds the layers; raises SplitUnsupported."""
     network: Any = model[0].auto_model
-    layers = getattr(getattr(network, "encoder", None), "layer", None)
-    if not isinstance(layers, nn.ModuleList) or network.config.model_type == "mpnet":
-        raise EncoderUnusable(
-            f"Encoders of type {network.config.model_type} cannot be tuned layer by layer; "
-            "set tuned_layers to all, or use another encoder."
+    architecture = str(network.config.model_type)
+    stack = getattr(network, _STACKS.get(architecture, ""), None)
+    if not isinstance(getattr(stack, "layer", None), nn.ModuleList):
+        raise SplitUnsupported(
+            f"Encoders of the architecture {architecture} are not tuned layer by layer; known are "
+            f"{', '.join(_STACKS)}."
         )
+    return stack
+
+
+def encoder_layers(model: SentenceTransformer) -> nn.ModuleList:
+    """The transformer layers, bottom first; raises SplitUnsupported."""
+    layers: nn.ModuleList = _stack(model).layer
     return layers
+
+
+def _layer_call(model: SentenceTransformer) -> Callable[[nn.Module, Tensor, Tensor], Any]:
+    """How a layer is called with states float32[n, t, d] and a mask int64[n, t]."""
+    stack = _stack(model)
+    network: Any = model[0].auto_model
+    config = network.config
+
+    def added(hidden: Tensor, mask: Tensor) -> Tensor:
+        return (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
+
+    def like_bert(layer: nn.Module, hidden: Tensor, mask: Tensor) -> Any:
+        return layer(hidden, attention_mask=added(hidden, mask))
+
+    def like_mpnet(layer: nn.Module, hidden: Tensor, mask: Tensor) -> Any:
+        with torch.no_grad():
+            # Shared by all layers, so it is part of the trunk.
+            bias = stack.compute_position_bias(hidden)
+        return layer(hidden, attention_mask=added(hidden, mask), position_bias=bias)
+
+    def like_distilbert(layer: nn.Module, hidden: Tensor, mask: Tensor) -> Any:
+        own = config._attn_implementation == "eager"  # noqa: SLF001 - it has no public name
+        return layer(hidden, attn_mask=mask if own else added(hidden, mask))
+
+    special = {"mpnet": like_mpnet, "distilbert": like_distilbert}
+    return special.get(config.model_type, like_bert)
 
 
 def token_ids(model: SentenceTransformer, texts: Sequence[str], max_tokens: int) -> list[Tensor]:
@@ -52,10 +99,10 @@ def trunk_states(
     Without dropout, like everything that is frozen.
     """
     network: Any = model[0].auto_model
-    layers = encoder_layers(model)
+    stack, layers = _stack(model), encoder_layers(model)
     network.eval()
     states: list[Tensor] = [torch.empty(0)] * len(ids)
-    network.encoder.layer = layers[:trunk_layers]
+    stack.layer = layers[:trunk_layers]
     try:
         for chunk in by_length([len(text) for text in ids]):
             padded = nn.utils.rnn.pad_sequence(
@@ -68,7 +115,7 @@ def trunk_states(
             for row, output in zip(chunk, hidden, strict=True):
                 states[row] = output[: len(ids[row])].clone()
     finally:
-        network.encoder.layer = layers
+        stack.layer = layers
     return states
 
 
@@ -90,6 +137,7 @@ class CachedTop(InputModule):
         super().__init__()  # type: ignore[no-untyped-call]
         self.layers = encoder_layers(model)[trunk_layers:]
         self.tail = nn.ModuleList(list(model)[1:])
+        self._call = _layer_call(model)
         self._states = list(states)
         self._bfloat16 = bfloat16
 
@@ -114,10 +162,9 @@ class CachedTop(InputModule):
     def _embed(self, states: Sequence[Tensor]) -> Tensor:
         hidden = nn.utils.rnn.pad_sequence(list(states), batch_first=True)
         mask = _mask([len(state) for state in states])
-        added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
             for layer in self.layers:
-                output = layer(hidden, attention_mask=added)
+                output = self._call(layer, hidden, mask)
                 hidden = output[0] if isinstance(output, tuple) else output
         pooled: dict[str, Any] = {"token_embeddings": hidden.float(), "attention_mask": mask}
         for module in self.tail:

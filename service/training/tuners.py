@@ -11,16 +11,27 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from service.domain.errors import EncoderUnusable
-from service.training.top_layers import CachedTop, encoder_layers, token_ids, trunk_states
+from service.training.top_layers import (
+    CachedTop,
+    SplitUnsupported,
+    encoder_layers,
+    token_ids,
+    trunk_states,
+)
 from service.training.tuning import Report, TuningSettings, tune_all, tune_top
 
 Embeddings = NDArray[np.float32]
 
 
 class Tuner(Protocol):
-    """An encoder over a fixed list of texts, each known by its row number."""
+    """An encoder over a fixed list of texts, each known by its row number.
+
+    ``trunk_layers`` are frozen, None when all are tuned; ``fallback`` says why they are when that
+    was not asked for.
+    """
 
     trunk_layers: int | None
+    fallback: str | None
 
     def start_again(self) -> None:
         """Go back to the weights of the base encoder."""
@@ -43,6 +54,8 @@ class Tuner(Protocol):
 
 class TopTuner:
     """Tunes the top layers over trunk states that are computed once, here, for every text."""
+
+    fallback: str | None = None
 
     def __init__(
         self, model: SentenceTransformer, texts: Sequence[str], settings: TuningSettings
@@ -86,7 +99,10 @@ class WholeTuner:
 
     trunk_layers: int | None = None
 
-    def __init__(self, model: SentenceTransformer, texts: Sequence[str]) -> None:
+    def __init__(
+        self, model: SentenceTransformer, texts: Sequence[str], fallback: str | None = None
+    ) -> None:
+        self.fallback = fallback
         self._model = model
         self._texts = list(texts)
         self._base = {name: value.clone() for name, value in model.state_dict().items()}
@@ -117,7 +133,14 @@ class WholeTuner:
 
 
 def make_tuner(model: SentenceTransformer, texts: Sequence[str], settings: TuningSettings) -> Tuner:
-    """The tuner that ``tuned_layers`` asks for; EncoderUnusable where it cannot be had."""
+    """The tuner that ``tuned_layers`` asks for.
+
+    An encoder of an architecture that cannot be split is tuned whole, and the tuner says so.
+    Raises EncoderUnusable for a number of layers that the encoder does not have.
+    """
     if settings.tuned_layers == "all":
         return WholeTuner(model, texts)
-    return TopTuner(model, texts, settings)
+    try:
+        return TopTuner(model, texts, settings)
+    except SplitUnsupported as error:
+        return WholeTuner(model, texts, f"{error.detail} All layers were tuned instead.")

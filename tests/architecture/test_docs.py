@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic_core import PydanticUndefined
 
+from service.api.access import ACCESS
 from service.settings import PROJECT_ROOT, Settings
 from service.telemetry import metrics
 
@@ -79,6 +80,14 @@ def test_every_setting_is_in_the_table_as_the_code_says() -> None:
     assert _table(DOCS / "settings.md", "variable") == expected
 
 
-@pytest.mark.parametrize("page", ["metrics.md", "settings.md"])
+def test_every_route_is_in_the_table_of_scopes_as_the_code_says() -> None:
+    expected = [
+        [f"{method} {path}", "open" if scope is None else scope.value]
+        for (method, path), scope in ACCESS.items()
+    ]
+    assert _table(DOCS / "security.md", "route") == expected
+
+
+@pytest.mark.parametrize("page", ["metrics.md", "security.md", "settings.md"])
 def test_a_reference_page_begins_with_its_title(page: str) -> None:
     assert (DOCS / page).read_text(encoding="utf-8").startswith("# ")

@@ -51,6 +51,11 @@ VALID: dict[tuple[str, str], dict[str, Any]] = {
         "training": {"method": "auto"},
     },
     ("PUT", "/v1/occupations/a-corrected-occupation/champion"): {"version": 1},
+    ("POST", "/v1/occupations/a-trained-occupation/suggest"): {
+        "experiences": [{"id": "p1", "title": "Chef", "company": "X"}, {"text": "Sommelier"}],
+        "limit": 3,
+        "version": 1,
+    },
 }
 
 

@@ -15,6 +15,7 @@ import pytest
 from service.inference.encoder import SideBySide
 from service.inference.head import read_head
 from service.inference.split_encoder import SplitEncoder, Trunk
+from service.training.child import REFUSED
 from service.training.encoder_export import export_encoder
 from service.training.job_file import read_job
 from service.training.setfit_job import run_job
@@ -116,9 +117,11 @@ def test_what_cannot_be_tuned_is_refused_in_one_sentence(
     three = [{"text": text, "label": "in", "digest": ""} for text in INSIDE[:3]]
     write_job(tmp_path, *encoder, examples=three)
     status, _, errors = _run(tmp_path)
-    assert status == 2
+    assert status == REFUSED
     assert "at least 4" in errors.strip().splitlines()[-1]
     assert not (tmp_path / "out").exists()
+    # All that it wrote is in the job's folder, which the Trainer removes.
+    assert {path.name for path in tmp_path.iterdir()} <= {"job.json", "out.part", "scratch"}
 
 
 def test_the_child_ends_when_its_parent_does(encoder: tuple[Path, Path], tmp_path: Path) -> None:

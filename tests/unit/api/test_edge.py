@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import logging
 import tracemalloc
 from collections.abc import Iterator
 
@@ -8,9 +10,10 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
+from service.api.access import Guard
 from service.api.edge import (
     BODY,
     REQUEST_ID,
@@ -21,7 +24,9 @@ from service.api.edge import (
 )
 from service.api.paths import UNKNOWN_PATH, PathTable
 from service.domain.errors import NotReady
+from service.domain.keys import KeyScope, NewKey, make_key
 from tests.support.asgi import AsgiReply, call
+from tests.support.keys import bearer, known_key
 
 LIMIT = 1000
 PATHS = PathTable(
@@ -34,8 +39,15 @@ PATHS = PathTable(
 JSON = {"Content-Type": "application/json"}
 
 
+def open_guard() -> Guard:
+    """A guard of a service without keys."""
+    guard = Guard(api_processes=1, metrics_open=True)
+    guard.load([])
+    return guard
+
+
 def edge(app: ASGIApp, body_timeout_seconds: float = 20.0) -> Edge:
-    return Edge(app, PATHS, EdgeLimits(LIMIT, body_timeout_seconds))
+    return Edge(app, PATHS, EdgeLimits(LIMIT, body_timeout_seconds), open_guard())
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,7 +189,7 @@ def test_a_request_without_a_body_needs_no_type() -> None:
     ("status", "code"),
     [
         (400, "bad_request"),
-        (401, "unauthorized"),
+        (401, "unauthenticated"),
         (403, "forbidden"),
         (404, "not_found"),
         (405, "method_not_allowed"),
@@ -305,7 +317,7 @@ def test_whatever_is_asked_there_are_few_labels() -> None:
 
 
 def test_the_installer_gives_the_routes_their_true_path_back() -> None:
-    installed = EdgeInstaller(echo, PATHS, EdgeLimits(LIMIT, 20.0))
+    installed = EdgeInstaller(echo, PATHS, EdgeLimits(LIMIT, 20.0), open_guard())
     reply = call(edge(installed), path="/v1/things/7")
     assert reply.json["label"] == "/v1/things/7"
 
@@ -320,3 +332,85 @@ def test_a_problem_is_json_that_holds_no_more_than_its_members() -> None:
         "detail": "Not yet.",
         "code": "not_ready",
     }
+
+
+@pytest.fixture
+def key() -> NewKey:
+    return make_key()
+
+
+def guarded(app: ASGIApp, key: NewKey, requests_per_minute: int | None = None) -> Edge:
+    """An edge whose one key, of the name `bot`, may classify."""
+    guard = Guard(api_processes=1, metrics_open=True)
+    guard.load(
+        [known_key(key, KeyScope.CLASSIFY, name="bot", requests_per_minute=requests_per_minute)]
+    )
+    return Edge(app, PATHS, EdgeLimits(LIMIT, 20.0), guard)
+
+
+@pytest.mark.parametrize("path", ["/v1/things", "/v1/things/7", "/nowhere", "/schema.json"])
+def test_without_a_key_nothing_is_read_and_nothing_below_is_asked(key: NewKey, path: str) -> None:
+    reply = call(guarded(failing(AssertionError()), key), "POST", path, chunks=[b"{"], stalls=True)
+    assert_problem(reply, 401, "unauthenticated")
+    assert reply.headers["www-authenticate"] == 'Bearer realm="vocation"'
+    assert reply.received == 0
+
+
+def test_the_layers_below_never_see_the_key(key: NewKey) -> None:
+    seen: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(name for name, _ in scope["headers"])
+        await echo(scope, receive, send)
+
+    reply = call(
+        guarded(app, key),
+        "POST",
+        "/v1/things",
+        headers={**JSON, **bearer(key.text)},
+        chunks=[b"{}"],
+    )
+    assert reply.status == 200
+    assert seen == [b"content-type"]
+
+
+def test_a_limit_is_told_with_a_reply_of_a_route_and_with_a_refusal(key: NewKey) -> None:
+    app = guarded(echo, key, requests_per_minute=2)
+    replies = [call(app, path="/v1/things", headers=bearer(key.text)) for _ in range(3)]
+    assert [reply.status for reply in replies] == [200, 200, 429]
+    assert [reply.headers["ratelimit-remaining"] for reply in replies] == ["1", "0", "0"]
+    assert_problem(replies[2], 429, "rate_limited")
+    assert replies[2].headers["retry-after"] == "30"
+
+
+def test_a_limit_is_told_with_an_error_of_a_lower_layer_too(key: NewKey) -> None:
+    app = guarded(answering(PlainTextResponse("no", status_code=404)), key, requests_per_minute=9)
+    reply = call(app, path="/v1/things", headers=bearer(key.text))
+    assert_problem(reply, 404, "not_found")
+    assert reply.headers["ratelimit-limit"] == "9"
+
+
+def test_a_request_is_logged_with_the_name_of_its_key_and_never_the_key(
+    key: NewKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="service.api.edge")
+    for header in (bearer(key.text), bearer(key.text[:-1] + "?"), {}):
+        call(guarded(failing(ValueError()), key), path="/v1/things", headers=header)
+    logged = [record for record in caplog.records if record.getMessage() == "request"]
+    assert [vars(record)["key"] for record in logged] == ["bot", None, None]
+    assert key.text[13:-1] not in "".join(str(vars(record)) for record in caplog.records)
+
+
+@pytest.mark.parametrize("keys", [True, False])
+def test_a_websocket_is_refused_at_the_edge(key: NewKey, *, keys: bool) -> None:
+    app = guarded(failing(AssertionError()), key) if keys else edge(failing(AssertionError()))
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(app({"type": "websocket", "path": "/v1/things", "headers": []}, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]

@@ -9,11 +9,14 @@ from service.api import problems
 from service.domain import errors
 from service.domain.errors import FieldError, InvalidFields, VocationError
 
-# What goes wrong where no caller waits: in the Trainer, at the start, in a stage.
+# What goes wrong where no caller waits: in the Trainer, at the start, in a stage, in a command.
 _NEVER_SENT = (
     errors.ArtifactCorrupted,
     errors.DeviceUnavailable,
     errors.EncoderUnusable,
+    errors.KeyExists,
+    errors.KeyNotFound,
+    errors.NoKeyConfigured,
     errors.TrainingFailed,
 )
 

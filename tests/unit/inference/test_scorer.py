@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from service.domain.errors import OccupationNotFound
 from service.domain.types import Experience, Label, Origin
 from service.inference.batch import BatchItem, RefusedExperience, ScoredExperience, ScoringRequest
+from service.inference.embedding_cache import EmbeddingCache
 from service.inference.encoder import CpuEncoder
 from service.inference.model_cache import ModelCache, Target
 from service.inference.scorer import Scorer
@@ -33,7 +34,8 @@ EXAMPLES = [
 
 @pytest.fixture
 def scorer(database: Database, cache: ModelCache) -> Scorer:
-    return Scorer(database, cache.encoders, PredictionTally())
+    # Nothing kept: each answer is computed, so that equal answers mean something.
+    return Scorer(database, cache.encoders, EmbeddingCache(0), PredictionTally())
 
 
 @pytest.fixture
@@ -227,7 +229,7 @@ def test_only_who_asks_is_given_an_explanation_and_it_changes_no_score(
         scorer, [_request("x", sommelier), _request("x", sommelier, explain=True)]
     )
     assert plain.scores[0].nearest is None
-    assert plain.scores[0] == replace(explained.scores[0], nearest=None)
+    assert plain.scores[0] == explained.scores[0]._replace(nearest=None)
 
 
 def test_an_erased_example_is_explained_no_more(
@@ -255,7 +257,9 @@ def test_predictions_are_counted_by_version_and_label(
     cache.refresh()
     tally = PredictionTally()
     target = cache.resolve(cache.snapshot(), None)
-    Scorer(database, cache.encoders, tally).score([_request(text, target) for text in TEXTS])
+    Scorer(database, cache.encoders, EmbeddingCache(0), tally).score(
+        [_request(text, target) for text in TEXTS]
+    )
     tally.flush()
     counted = _sample("vocation_predictions_total", occupation=occupation, version="1", label="in")
     assert counted == 32
@@ -268,3 +272,29 @@ def test_scored_and_refused_experiences_are_counted(scorer: Scorer, target: Targ
     scorer.score([_request("a", target), refused, _request("b", target)])
     after = [_sample("vocation_experiences_total", outcome=name) for name in names]
     assert [late - early for early, late in zip(before, after, strict=True)] == [2, 1]
+
+
+def test_a_text_that_comes_again_is_answered_bit_for_bit_without_encoding_it_again(
+    scorer: Scorer, target: Target, cache: ModelCache, database: Database
+) -> None:
+    keeping = Scorer(database, cache.encoders, EmbeddingCache(1 << 20), PredictionTally())
+    first = _answers(keeping, [_request(text, target) for text in TEXTS[:4]])
+    encoded = _sample("vocation_tokens_total")
+    hits = _sample("vocation_embedding_cache_lookups_total", outcome="hit")
+    again = _answers(keeping, [_request(text, target) for text in reversed(TEXTS[:4])])
+    assert _sample("vocation_tokens_total") == encoded
+    assert _sample("vocation_embedding_cache_lookups_total", outcome="hit") == hits + 4
+    computed = _answers(scorer, [_request(text, target) for text in TEXTS[:4]])
+    assert first == again[::-1] == computed
+
+
+def test_a_kept_embedding_serves_an_occupation_that_was_not_asked_before(
+    scorer: Scorer, target: Target, cache: ModelCache, database: Database
+) -> None:
+    keeping = Scorer(database, cache.encoders, EmbeddingCache(1 << 20), PredictionTally())
+    chef = cache.resolve(cache.snapshot(), ["chef"])
+    keeping.score([_request("a", chef)])
+    encoded = _sample("vocation_tokens_total")
+    (answer,) = _answers(keeping, [_request("a", target)])
+    assert _sample("vocation_tokens_total") == encoded
+    assert answer == _answers(scorer, [_request("a", target)])[0]

@@ -41,13 +41,13 @@ def _cumulative(version: VersionKey) -> list[float | None]:
 
 
 def _add(tally: PredictionTally, version: VersionKey, scores: list[float]) -> None:
-    tally.add(version, np.array(scores), np.array([IN] * len(scores)))
+    tally.add((version,), np.array([scores]).T, np.array([[IN]] * len(scores)))
 
 
 def test_labels_are_counted_at_the_flush_and_not_before(version: VersionKey) -> None:
     tally = PredictionTally()
-    tally.add(version, np.array([0.9, 0.1, 0.8]), np.array([IN, OUT, IN]))
-    tally.add(version, np.array([0.5]), np.array([UNCERTAIN]))
+    tally.add((version,), np.array([[0.9], [0.1], [0.8]]), np.array([[IN], [OUT], [IN]]))
+    tally.add((version,), np.array([[0.5]]), np.array([[UNCERTAIN]]))
     assert set(_labels(version).values()) == {None}
     tally.flush()
     assert _labels(version) == {"in": 2, "out": 1, "uncertain": 1}
@@ -92,6 +92,19 @@ def test_versions_are_counted_apart(version: VersionKey) -> None:
     _add(tally, other, [0.9])
     tally.flush()
     assert (_labels(version)["in"], _labels(other)["in"]) == (2, 1)
+
+
+def test_versions_of_one_batch_are_counted_each_by_its_column(version: VersionKey) -> None:
+    other = (version[0], 5)
+    tally = PredictionTally()
+    scores = np.array([[0.05, 0.95], [0.25, 0.95]])
+    tally.add((version, other), scores, np.array([[OUT, IN], [UNCERTAIN, IN]]))
+    tally.add((other,), np.array([[0.45]]), np.array([[OUT]]))
+    tally.flush()
+    assert _labels(version) == {"in": None, "out": 1, "uncertain": 1}
+    assert _labels(other) == {"in": 2, "out": 1, "uncertain": None}
+    assert _cumulative(version) == [1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert _cumulative(other) == [0, 0, 0, 0, 1, 1, 1, 1, 1, 3, 3]
 
 
 def test_nothing_is_lost_between_threads_that_add_and_flush(version: VersionKey) -> None:

@@ -1,0 +1,1 @@
+"""Evaluation on labelled experiences: figures with intervals, baselines beside them, one page."""
