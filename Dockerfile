@@ -1,4 +1,6 @@
-# CPU image. Build: docker build -t vocation .   Run: docker run -p 3000:3000 -v vocation:/data vocation
+# CPU image. Build: docker build -t vocation .
+# A first key:      docker run --rm -v vocation:/data vocation vocation keys create --name first --scope admin
+# Run:              docker run -p 3000:3000 -v vocation:/data vocation
 FROM python:3.11-slim
 WORKDIR /app
 COPY constraints.txt pyproject.toml README.md ./
