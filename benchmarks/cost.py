@@ -42,6 +42,7 @@ from service.training.background import read_background
 from service.training.encoder_export import export_encoder, load_model
 from service.training.encoder_source import resolve_encoder
 from service.training.split_export import export_tuned
+from service.training.top_layers import encoder_layers
 
 PER_BATCH = 8
 LIBRARIES = ("onnxruntime", "numpy", "tokenizers")
@@ -106,7 +107,7 @@ def prepare(
     side_by_side = SideBySide(threads)
     export_encoder(source.folder, scratch / "base", "int8", source.name, lambda *_: None)
     model = load_model(source.folder)
-    layers = len(model[0].auto_model.encoder.layer)  # type: ignore[union-attr,operator]
+    layers = len(encoder_layers(model))
     export_tuned(model, layers - 2, scratch / "tuned", source.name, side_by_side)
     base = load_encoder(scratch / "base", "base", side_by_side)
     crowd = base.encode([row.rendered for row in read_background(background)]).embeddings

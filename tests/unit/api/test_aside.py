@@ -84,3 +84,21 @@ def test_work_is_told_when_nobody_waits_any_more(aside: Aside) -> None:
 
     asyncio.run(impatient())
     assert ended.wait(DEADLINE_SECONDS)
+
+
+def test_closing_gives_up_what_runs_and_waits_until_it_has_ended(aside: Aside) -> None:
+    started, ended = threading.Event(), threading.Event()
+
+    def work(given_up: threading.Event) -> None:
+        started.set()
+        if given_up.wait(DEADLINE_SECONDS):
+            ended.set()
+
+    async def closed_meanwhile() -> bool:
+        task = asyncio.create_task(aside.run(work))
+        assert await asyncio.to_thread(started.wait, DEADLINE_SECONDS)
+        await asyncio.to_thread(aside.close)
+        await task
+        return ended.is_set()
+
+    assert asyncio.run(closed_meanwhile())

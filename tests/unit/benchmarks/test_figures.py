@@ -34,6 +34,7 @@ def measured(*rates: float) -> Sequence[Measurement]:
             latency_p50=0.01,
             latency_p99=0.02,
             cpu_seconds_per_1000=1.0,
+            server_cpu_share=0.9,
             client_cpu_share=0.01,
             other_cpu_share=0.0,
             memory_pss=1,
@@ -131,6 +132,13 @@ def test_poisson_arrivals_keep_their_rate_and_their_seed() -> None:
     )
 
 
+def test_a_server_that_stays_slow_has_not_recovered() -> None:
+    calm = [Answer(n / 10, 0.0, 0.1, 200, retry_after=False) for n in range(10)]
+    slow = [Answer(4 + n / 10, 0.0, 0.5, 200, retry_after=False) for n in range(40)]
+    found = read_overload([*calm, *slow], begin=1.0, end=4.0, peak_per_second=10.0)
+    assert found["recovery_seconds"] is None
+
+
 def test_an_overload_is_three_phases_of_a_quarter_three_times_and_a_quarter() -> None:
     times = overload_times(100.0, 10.0, seed=1)
     assert times == sorted(times)
@@ -147,12 +155,12 @@ def test_an_overload_is_read_by_what_was_answered_within_it() -> None:
     calm = [answer(n / 10, 0.1, 200) for n in range(10)]
     # Ten a second for three seconds from 1.0: one in two is refused at once.
     storm = [answer(1 + n / 10, 0.01, 429 if n % 2 else 200) for n in range(30)]
-    # Good again from 4.4 on; the bound is twice the p99 of the calm, 0.2 s.
-    after = [answer(4 + n / 10, 0.5 if n < 4 else 0.1, 200) for n in range(10)]
+    # Good again from 4.4 on (the bound is twice the p99 of the calm, 0.2 s), but for one much later.
+    after = [answer(4 + n / 10, 0.5 if n < 4 or n == 30 else 0.1, 200) for n in range(40)]
     found = read_overload([*calm, *storm, *after], begin=1.0, end=4.0, peak_per_second=10.0)
     assert found["offered_requests_per_second"] == pytest.approx(10.0)
     assert found["goodput_of_peak"] == pytest.approx(0.5)
     assert found["refusals"] == found["refusals_with_retry_after"] == 15
     assert found["refusal_p99"] == pytest.approx(0.01)
-    assert found["recovery_seconds"] == pytest.approx(0.3)
+    assert found["recovery_seconds"] == pytest.approx(0.4)
     assert found["statuses"] == {"200": 15, "429": 15}

@@ -89,7 +89,7 @@ def test_a_closed_load_keeps_its_connections_and_sends_every_request_once() -> N
     assert len(set(tiny.bodies)) == len(tiny.bodies)
     assert marks == 2
     assert 0 < len(window.latencies) <= len(tiny.bodies)
-    assert window.seconds >= 0.1
+    assert window.wall_seconds >= 0.1
     assert not window.errors
 
 
@@ -123,7 +123,17 @@ def test_a_window_lasts_until_there_are_as_many_replies_as_connections() -> None
 
     window, _, _ = closed(slowly, connections=2)
     assert len(window.latencies) >= 2
-    assert window.seconds > 0.1
+    assert window.wall_seconds > 0.1
+
+
+def test_a_rate_is_over_whole_periods_however_the_window_cuts_them() -> None:
+    async def every_seven_hundredths(_: bytes) -> bytes:
+        await asyncio.sleep(0.07)
+        return OK
+
+    # A window of 0.1 s meets one reply or two: over 0.1 s, two would be a rate that never was.
+    window, _, _ = closed(every_seven_hundredths, connections=1)
+    assert len(window.latencies) / window.seconds <= 1 / 0.07
 
 
 def test_an_open_load_answers_in_the_order_in_which_requests_were_meant() -> None:

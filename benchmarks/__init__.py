@@ -1,0 +1,1 @@
+"""Benchmarks: accuracy, training, cost and speed; each module is one command."""

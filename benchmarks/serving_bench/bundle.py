@@ -1,0 +1,93 @@
+"""The served encoder and one champion's head, laid out for the peers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from service.inference.encoder_spec import MODEL_FILE
+from service.inference.head import read_head
+from service.registry.artifacts import ArtifactStore
+from service.registry.database import Database
+from service.registry.versions import champions
+
+# The graph gives the tokens' states under this name beside the pooled embedding.
+_TOKENS_OUTPUT = "token_embeddings"
+_WEIGHTS = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "vocab.txt",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Folders that peers read: ``encoder`` as it is served, ``hub`` as a hub's repository."""
+
+    folder: Path
+    encoder: Path
+    hub: Path
+
+
+def write_bundle(home: Path, source: Path, folder: Path, occupation: str) -> Bundle:
+    """Copy what a prepared home serves for an occupation.
+
+    ``source`` is the encoder's own folder (configuration and tokeniser for the hub's layout).
+    """
+    database = Database(f"sqlite:///{home / 'registry.sqlite'}")
+    artifacts = ArtifactStore(str(home / "artifacts"), home / "cache")
+    with database.read() as connection:
+        version = next(v for v in champions(connection) if v.occupation == occupation)
+    database.close()
+    head = read_head(artifacts.open_local(version.artifact_digest))
+    encoder = folder / "encoder"
+    shutil.copytree(artifacts.open_local(version.encoder_digest), encoder)
+    rules = {
+        "occupation": occupation,
+        "weights": [float(weight) for weight in head.weights],
+        "bias": head.bias,
+        "threshold": head.threshold,
+    }
+    (folder / "head.json").write_text(json.dumps(rules))
+    return Bundle(folder, encoder, _write_hub(encoder, source, folder / "hub"))
+
+
+def _write_hub(encoder: Path, source: Path, hub: Path) -> Path:
+    # Embedding servers pool the tokens themselves, and find a quantised graph by its name.
+    hub.mkdir()
+    for name in _WEIGHTS:
+        shutil.copy(source / name, hub / name)
+    model = onnx.load(str(encoder / MODEL_FILE))
+    _cut_pooling(model)
+    onnx.save(model, str(hub / "model_quantized.onnx"))
+    return hub
+
+
+def _cut_pooling(model: onnx.ModelProto) -> None:
+    """Leave the tokens' states as the only output, under the name that optimum looks for."""
+    needed, kept = {_TOKENS_OUTPUT}, []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            kept.append(node)
+            needed |= set(node.input)
+    states = next(o for o in model.graph.output if o.name == _TOKENS_OUTPUT)
+    renamed = onnx.ValueInfoProto()
+    renamed.CopyFrom(states)
+    renamed.name = "last_hidden_state"
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
+    for node in nodes:
+        for index, name in enumerate(node.output):
+            if name == _TOKENS_OUTPUT:
+                node.output[index] = "last_hidden_state"
+    weights = [w for w in model.graph.initializer if w.name in needed]
+    weights = [onnx.TensorProto.FromString(w.SerializeToString()) for w in weights]
+    for field, values in (
+        (model.graph.node, nodes),
+        (model.graph.initializer, weights),
+        (model.graph.output, [renamed]),
+    ):
+        del field[:]
+        field.extend(values)

@@ -1,0 +1,163 @@
+"""One run: starts every contender, measures the sections that were asked for, stops everything."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving_bench import agreement, arrivals, peers, starts, variants
+from benchmarks.serving_bench.bundle import write_bundle
+from benchmarks.serving_bench.contenders import (
+    Contender,
+    Role,
+    start_bare,
+    start_ceiling,
+    start_client,
+    start_service,
+    wait_ready,
+)
+from benchmarks.serving_bench.figures import Cell, Measurement, medians
+from benchmarks.serving_bench.measure import Bench, Pace, alternate
+from service.settings import available_cpus
+
+SECTIONS = ("peers", "starts", "workers", "overload", "cache")
+OCCUPATION = "ai-engineering"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure, and for how long."""
+
+    sections: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    rounds: int
+    pace: Pace
+    half_load_seconds: float
+    overload_seconds: float
+    occupations: int
+    seed: int
+    peers: tuple[str, ...]
+    texts_per_run: int
+    half_load_roles: tuple[Role, ...]
+
+
+@dataclass
+class Findings:
+    """Everything that a run measured; what was not asked for is None."""
+
+    missing: dict[str, str] = field(default_factory=dict)
+    peer_versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    agreement: dict[str, dict[str, Any]] = field(default_factory=dict)
+    start_seconds: dict[str, float] = field(default_factory=dict)
+    results: dict[str, dict[Cell, list[Measurement]]] = field(default_factory=dict)
+    peers: tuple[str, ...] = ()
+    half_load: dict[str, Any] | None = None
+    overload: dict[str, Any] | None = None
+    starts: dict[str, Any] | None = None
+    workers: variants.Measured | None = None
+    cache: variants.Measured | None = None
+
+
+class Session:
+    """The running contenders of one run."""
+
+    def __init__(self, plan: Plan, work: Path, venvs: Path) -> None:
+        self._plan = plan
+        self._work = work
+        self._template = work / "template-home"
+        self._stack = ExitStack()
+        self.findings = Findings()
+        self._environments, self.findings.missing = peers.environments(plan.peers, venvs)
+        self.findings.peer_versions = {n: e.versions for n, e in self._environments.items()}
+
+    def run(self) -> Findings:
+        """Measure every section of the plan."""
+        with self._stack:
+            contenders, bench = self._start()
+            self._compare(bench, contenders)
+            self._sections(bench, next(c for c in contenders if c.role == "service"))
+        return self.findings
+
+    def _start(self) -> tuple[list[Contender], Bench]:
+        plan, work, cpus = self._plan, self._work, available_cpus()
+        begun = time.monotonic()
+        # A first start makes the home that every service of this run gets a copy of.
+        start_service("first", work, self._template, {}).tree.stop()
+        self.findings.start_seconds["first"] = time.monotonic() - begun
+        bundle = write_bundle(self._template, peers.ENCODER, work / "bundle", OCCUPATION)
+        home = work / "home"
+        shutil.copytree(self._template, home)
+        client = start_client(work, OCCUPATION, plan.seed)
+        self._stack.callback(client.tree.stop)
+        ceiling = start_ceiling(work, bundle.encoder, cpus, plan.seed)
+        self._stack.callback(ceiling.tree.stop)
+        begun = time.monotonic()
+        service = start_service("vocation", work, home, {})
+        self._stack.callback(service.tree.stop)
+        self.findings.start_seconds["later"] = time.monotonic() - begun
+        bare = start_bare(work, self._template, OCCUPATION, cpus)
+        self._stack.callback(bare.tree.stop)
+        setup = peers.PeerSetup(bundle, work, cpus, plan.texts_per_run)
+        ready, missing = peers.start_peers(self._environments, setup)
+        for peer in ready:
+            self._stack.callback(peer.tree.stop)
+        self.findings.missing.update(missing)
+        wait_ready(bare, "/readyz")
+        contenders = [ceiling, bare, service, *ready]
+        for contender in contenders:
+            contender.tree.pause()
+        print(f"{len(contenders)} contenders started", flush=True)
+        bench = Bench(client, cpus)
+        self.findings.agreement, wrong = agreement.check(bench, contenders, bundle.folder)
+        self.findings.missing.update(wrong)
+        return [c for c in contenders if c.name not in wrong], bench
+
+    def _compare(self, bench: Bench, contenders: Sequence[Contender]) -> None:
+        plan, findings = self._plan, self.findings
+        findings.peers = tuple(c.name for c in contenders if c.role == "peer")
+        if "peers" in plan.sections:
+            findings.results = alternate(bench, contenders, plan.cells, plan.rounds, plan.pace)
+            findings.missing.update(bench.lost)
+            findings.half_load = {
+                c.name: arrivals.half_load(
+                    bench,
+                    c,
+                    peak_rate(findings.results[c.name]),
+                    plan.half_load_seconds,
+                    plan.seed,
+                )
+                for c in contenders
+                if c.role in plan.half_load_roles and c.name in findings.results
+            }
+
+    def _sections(self, bench: Bench, ours: Contender) -> None:
+        plan, findings = self._plan, self.findings
+        if "overload" in plan.sections:
+            if not findings.results:
+                cell = Cell("titles", arrivals.PER_REQUEST, 16)
+                findings.results = alternate(bench, [ours], [cell], plan.rounds, plan.pace)
+            rate = peak_rate(findings.results[ours.name])
+            findings.overload = arrivals.overload(
+                bench, ours, rate, plan.overload_seconds, plan.seed
+            )
+        variant = (bench, ours, self._work, self._template, plan.rounds, plan.pace)
+        if "workers" in plan.sections:
+            findings.workers = variants.compare_workers(*variant)
+        if "cache" in plan.sections:
+            findings.cache = variants.compare_cache(*variant)
+        if "starts" in plan.sections:
+            findings.starts = starts.measure_starts(self._work, self._template, plan.occupations)
+
+
+def peak_rate(results: dict[Cell, list[Measurement]]) -> float:
+    """Requests/s of titles, 8 per request, in the saturating cell where they are most."""
+    return max(
+        medians(measured, lambda m: m.requests_per_second)
+        for cell, measured in results.items()
+        if cell.kind == "titles" and cell.per_request == arrivals.PER_REQUEST and cell.saturating
+    )
