@@ -163,14 +163,20 @@ def _draw_panel(axes: Axes, panel: dict[str, Any], series: Sequence[Series]) -> 
         axes.text(0.5, 0.5, "no data yet", ha="center", va="center", color="0.5")
         axes.set_axis_off()
     elif panel["type"] == "stat":
-        text = _formatter(defaults["unit"], defaults.get("decimals"))(series[0].values[-1])
-        axes.text(0.0, 0.4, text, fontsize=17, va="center", color="tab:green")
+        axes.text(
+            0.0,
+            0.4,
+            _text(series[0].values[-1], defaults),
+            fontsize=17,
+            va="center",
+            color="tab:green",
+        )
         axes.set_axis_off()
     elif panel["type"] == "heatmap":
         _draw_heatmap(axes, series)
     else:
         _draw_lines(axes, series, stacked=defaults["custom"]["stacking"]["mode"] == "normal")
-        axes.yaxis.set_major_formatter(_formatter(defaults["unit"], None))
+        axes.yaxis.set_major_formatter(_formatter(defaults["unit"]))
         if "min" in defaults:
             axes.set_ylim(bottom=defaults["min"])
 
@@ -206,9 +212,15 @@ def _draw_heatmap(axes: Axes, series: Sequence[Series]) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g} s"))
 
 
-def _formatter(unit: str, decimals: int | None) -> Formatter:
+def _text(value: float, defaults: dict[str, Any]) -> str:
+    if defaults["unit"] == "percentunit":
+        return f"{value:.{defaults['decimals']}%}"
+    return f"{value:.3g} s" if defaults["unit"] == "s" else f"{value:g}"
+
+
+def _formatter(unit: str) -> Formatter:
     if unit == "percentunit":
-        return PercentFormatter(1.0, decimals=decimals)
+        return PercentFormatter(1.0)
     if unit == "s":
         return EngFormatter("s", places=None)
     return EngFormatter({"reqps": "/s", "cps": "/s", "reqpm": "/min"}.get(unit, ""), sep="")

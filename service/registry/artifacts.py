@@ -103,8 +103,10 @@ class ArtifactStore:
         staging = f"{self._root}/{_STAGING}/{uuid.uuid4().hex}"
         try:
             self._write_all(staging, files, listing)
+            _sync_folder(Path(staging))
             target = Path(self._folder(digest))
             target.parent.mkdir(parents=True, exist_ok=True)
+            _sync_folder(target.parent.parent)
             try:
                 Path(staging).rename(target)
             except OSError:

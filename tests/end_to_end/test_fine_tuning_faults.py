@@ -56,6 +56,8 @@ def test_what_is_killed_in_a_stage_ends_published_once_with_nothing_left(
     before = set(temporary.rglob("*"))
     for occupation, registration in kill_at(service, f"{kills[0][0]}-{kills[0][1]}", kills):
         check_published_once(service, occupation, registration)
+        listed = service.client.get(f"/v1/occupations/{occupation}/versions").json()["items"]
+        assert [version["version"] for version in listed] == [2, 1]
     check_nothing_left(service, temporary, before)
 
 

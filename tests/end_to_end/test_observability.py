@@ -203,7 +203,6 @@ def test_every_alert_fires_when_it_should_and_only_then() -> None:
     assert said.count("SUCCESS") == len(RULE_TESTS)
 
 
-@pytest.mark.end_to_end
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 def test_a_panel_of_the_dashboard_has_data(observed: Observed, panel: dict[str, Any]) -> None:
     for target in panel["targets"]:

@@ -245,6 +245,8 @@ def test_damage_to_a_running_service_reaches_only_what_it_has_to_load(
     challenger = {"text": "Sommelier", "occupations": ["tuned@1"]}
     with running(home, environment=settings) as service:
         before = service.classify(asked)
+        # At its start the Trainer would find a damaged base encoder, and build it again.
+        wait_for("the Trainer", lambda: "the Trainer is ready" in service.log.read_text())
         paths = [
             _file(home, digests["setfit encoder"], "model.onnx"),
             _file(home, digests["head artifact"], "head.safetensors"),

@@ -451,14 +451,17 @@ def test_fine_tuning_is_judged_by_the_code_of_a_registration(
     monkeypatch.setenv("VOCATION_ENCODER", str(tmp_path / "encoder" / "source"))
     out = tmp_path / "report"
     ended = run(
-        data, "--shots", "8", "--draws", "1", "--method", "setfit", "--baselines", "none",
+        data, "--shots", "8", "--draws", "1", "--method", "setfit", "--baselines", "stock",
         "--field", "title", "--out", out,
     )  # fmt: skip
     assert ended.exit_code == 0, ended.stderr
     content = report(out)
-    assert {row["method"] for row in content["figures"]} == {"setfit"}
+    assert {"setfit", "stock SetFit"} < {row["method"] for row in content["figures"]}
     assert content["judged"]["gate_promotes"] in ({"8": 0}, {"8": 1})
     assert "setfit" in content["libraries"]
     found = figures(content, "setfit")["intervals"]
     assert 0.0 < found["average_precision"]["value"] <= 1.0
     assert found["average_precision"]["low"] is None
+    stock = figures(content, "stock SetFit")["intervals"]
+    assert 0.0 < stock["average_precision"]["value"] <= 1.0
+    assert stock["threshold"]["value"] == 0.5

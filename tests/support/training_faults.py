@@ -172,8 +172,6 @@ def check_published_once(service: RunningService, occupation: str, registration:
     assert finished["state"] == "succeeded", finished
     published = [(version["method"], version["champion"]) for version in finished["versions"]]
     assert published == [("head", False), ("setfit", True)]
-    listed = service.client.get(f"/v1/occupations/{occupation}/versions").json()["items"]
-    assert sorted(v["version"] for v in listed) == [v["version"] for v in finished["versions"]]
     champion = finished["versions"][1]["version"]
     answers = [
         service.classify([{"text": "Sommelière", "occupations": [asked]}])

@@ -41,10 +41,12 @@ def test_where_nothing_resembles_anything_the_scores_decide() -> None:
 def test_what_says_the_same_as_a_choice_waits_behind_lower_scores() -> None:
     generator = np.random.default_rng(0)
     directions = _unit(generator.standard_normal((4, 64)))
-    # Ten ways to say the first, which scores highest, then three others.
+    # Ten ways to say the first, which scores highest, then three others, then everybody else.
     repeats = directions[0] + 0.01 * generator.standard_normal((10, 64))
-    embeddings = _unit(np.concatenate([repeats, directions[1:]]).astype(np.float64))
-    scores = np.concatenate([np.linspace(0.8, 0.7, 10), [0.6, 0.55, 0.5]])
+    others = _unit(generator.standard_normal((20, 64)))
+    embeddings = _unit(np.concatenate([repeats, directions[1:], others]).astype(np.float64))
+    scores = np.concatenate([np.linspace(0.8, 0.76, 10), [0.74, 0.73, 0.72], np.full(20, 0.02)])
+    # By score alone the first four would all say the same.
     first = choose(_candidates(scores, embeddings), 4)
     assert first[0] == 0
     assert sorted(first[1:]) == [10, 11, 12]
