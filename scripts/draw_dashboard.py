@@ -99,7 +99,9 @@ def send_requests(service: str, key: str | None, seconds: float) -> None:
 
 def _experience(chance: random.Random) -> dict[str, str]:
     years = f"{chance.randint(1, 400)} mois"
-    tasks = " ".join(chance.choices(_TASKS, k=chance.choice((1, 2, 3, 40))))
+    # Few are longer than the encoder reads.
+    sentences = 40 if chance.random() < 0.02 else chance.randint(1, 3)
+    tasks = " ".join(chance.choices(_TASKS, k=sentences))
     return {"title": chance.choice(_TITLES), "description": f"{tasks} {years}."}
 
 
@@ -163,14 +165,9 @@ def _draw_panel(axes: Axes, panel: dict[str, Any], series: Sequence[Series]) -> 
         axes.text(0.5, 0.5, "no data yet", ha="center", va="center", color="0.5")
         axes.set_axis_off()
     elif panel["type"] == "stat":
-        axes.text(
-            0.0,
-            0.4,
-            _text(series[0].values[-1], defaults),
-            fontsize=17,
-            va="center",
-            color="tab:green",
-        )
+        value = series[0].values[-1]
+        colour = _colour(value, defaults["thresholds"]["steps"])
+        axes.text(0.0, 0.4, _text(value, defaults), fontsize=17, va="center", color=colour)
         axes.set_axis_off()
     elif panel["type"] == "heatmap":
         _draw_heatmap(axes, series)
@@ -191,7 +188,15 @@ def _draw_lines(axes: Axes, series: Sequence[Series], *, stacked: bool) -> None:
             axes.plot(line.times, line.values, linewidth=0.9, label=line.label)
     handles, labels = axes.get_legend_handles_labels()
     kept = slice(_LEGEND_ENTRIES)
-    axes.legend(handles[kept], labels[kept], loc="upper left", fontsize=5, frameon=False, ncols=2)
+    axes.legend(
+        handles[kept],
+        labels[kept],
+        loc="upper left",
+        fontsize=5.5,
+        framealpha=0.6,
+        edgecolor="none",
+        ncols=2,
+    )
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g} s"))
     axes.grid(visible=True, linewidth=0.3)
 
@@ -212,6 +217,11 @@ def _draw_heatmap(axes: Axes, series: Sequence[Series]) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g} s"))
 
 
+def _colour(value: float, steps: Sequence[dict[str, Any]]) -> str:
+    reached = [step["color"] for step in steps if step["value"] is None or value >= step["value"]]
+    return f"tab:{reached[-1]}"
+
+
 def _text(value: float, defaults: dict[str, Any]) -> str:
     if defaults["unit"] == "percentunit":
         return f"{value:.{defaults['decimals']}%}"
@@ -221,8 +231,10 @@ def _text(value: float, defaults: dict[str, Any]) -> str:
 def _formatter(unit: str) -> Formatter:
     if unit == "percentunit":
         return PercentFormatter(1.0)
+    if unit == "none":
+        return StrMethodFormatter("{x:g}")
     if unit == "s":
-        return EngFormatter("s", places=None)
+        return EngFormatter("s")
     return EngFormatter({"reqps": "/s", "cps": "/s", "reqpm": "/min"}.get(unit, ""), sep="")
 
 
