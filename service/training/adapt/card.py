@@ -96,15 +96,9 @@ def write_card(result: AdaptResult, settings: AdaptSettings, path: Path, more: s
 def plot_curve(
     losses: tuple[tuple[int, float], ...], before: Figures, after: Figures, path: Path
 ) -> None:
-    """Draw the training loss over steps as PNG.
+    """Draw the training loss over steps as PNG."""
+    import matplotlib.figure as figures
 
-    Raises ``ModuleNotFoundError`` naming the extra when matplotlib is not installed.
-    """
-    try:
-        import matplotlib.figure as figures
-    except ModuleNotFoundError as error:
-        message = "the training curve needs matplotlib: pip install 'vocation[dev]'"
-        raise ModuleNotFoundError(message) from error
     figure = figures.Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot([step for step, _ in losses], [loss for _, loss in losses], linewidth=1.2)
