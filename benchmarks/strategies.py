@@ -231,11 +231,9 @@ STRATEGIES: dict[str, Strategy] = {
     "distinct below .65": distinct(0.65),
     "ladder": ladder,
     "lowered, power 1": lowered(1.0, -1.0),
-    "lowered, power 2": lowered(2.0, -1.0),
     "lowered, power 4": lowered(4.0, -1.0),
     "lowered, power 8": lowered(8.0, -1.0),
     "lowered, power 2, to -2": lowered(2.0, -2.0),
-    "lowered, power 4, to -2": lowered(4.0, -2.0),
     "summed": summed(1.0),
     "unfamiliar": unfamiliar,
 }

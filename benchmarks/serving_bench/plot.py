@@ -52,10 +52,12 @@ def _latencies(axis: Any, names: list[str], results: Results, cell: Any) -> None
         axis.plot([name, name], [low, high], color=colour, linewidth=3)
         axis.plot([name], [low], "o", color=colour)
     axis.set_yscale("log")
+    for ticks in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        ticks("{x:,.0f}")
     _plain_axis(axis)
 
 
 def _plain_axis(axis: Any) -> None:
     axis.tick_params(axis="x", rotation=60, labelsize=7)
-    axis.tick_params(axis="y", labelsize=7)
+    axis.tick_params(axis="y", which="both", labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)

@@ -45,15 +45,12 @@ def choose(candidates: Candidates, limit: int) -> list[int]:
     """At most ``limit`` rows: the highest score, then the highest after lowering what is like it.
 
     Each choice is believed to turn out outside, and lowers the others by how much they resemble
-    it: one step of a Gaussian process whose covariance is the cosine similarity of the centred
-    embeddings.
+    it: one step of a Gaussian process whose covariance is the squared cosine similarity.
 
     Source: the constant liar of Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to
     parallelize optimization" (2010).
     """
-    embeddings = candidates.embeddings.astype(np.float64)
-    embeddings -= embeddings.mean(axis=0)
-    embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    embeddings = candidates.embeddings
     expected = _standard_logits(candidates.scores)
     open_rows = np.ones(len(expected), dtype=np.bool_)
     steps: list[Floats] = []
@@ -63,7 +60,8 @@ def choose(candidates: Candidates, limit: int) -> list[int]:
         chosen.append(row)
         open_rows[row] = False
         # Dot by dot: a matrix product would wake BLAS's threads, and classify has those cores.
-        shared: Floats = np.vecdot(embeddings, embeddings[row])
+        cosines = np.vecdot(embeddings, embeddings[row]).astype(np.float64)
+        shared: Floats = np.maximum(cosines, 0.0) ** 2
         for step in steps:
             shared = shared - step * step[row]
         doubt = float(shared[row]) + NOISE

@@ -31,11 +31,12 @@ _PROGRESS = {
     "publish": (0.96, 0.99),
 }
 _OF_THE_TRAINER = ("head", "publish")
-# Looking closely begins here at the latest: the stages after the export are short.
-_CLOSE = 0.6
+# Looking closely begins here: the stages after the export are short.
+_CLOSE = {"publish": 0.8, "gate": 0.6, "calibrate": 0.6}
 # A process that is being caught runs this long between two looks, and stands still while the
-# others write down and answer what it has said. The shortest stage lasts some ten milliseconds.
-_RUN_SECONDS = 0.002
+# others write down and answer what it has said. The export lasts a second; of what follows, the
+# shortest stage lasts some ten milliseconds.
+_RUN_SECONDS_OF_EXPORT, _RUN_SECONDS = 0.02, 0.002
 _STILL_SECONDS = 0.03
 
 
@@ -84,9 +85,9 @@ def catch(service: RunningService, id: str, stage: str) -> psutil.Process:
         process = service.worker("trainer")
     else:
         process = wait_for("the training child", lambda: training_child(service))
-    near = min(low, _CLOSE) if stage != "head" else 0.0
+    near = _CLOSE.get(stage, low) if stage != "head" else 0.0
     wait_for(f"what is before {stage}", lambda: _progress(service, id) >= near)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.suspend()
@@ -99,7 +100,8 @@ def catch(service: RunningService, id: str, stage: str) -> psutil.Process:
         if progress >= low:
             return process
         process.resume()
-        time.sleep(_RUN_SECONDS)
+        exporting = progress < _PROGRESS["calibrate"][0]
+        time.sleep(_RUN_SECONDS_OF_EXPORT if exporting else _RUN_SECONDS)
     raise AssertionError(f"the registration did not reach {stage}")
 
 
@@ -160,10 +162,18 @@ def kill_at(
                 victim, stage = kills[0]
                 kill(service, victim, catch(service, id, stage))
                 kills = kills[1:]
+                if victim != "api" and stage not in _OF_THE_TRAINER:
+                    _wait_for_another_child(service, id)
         service.follow(id, 120)
         if not kills:
             return registered
     raise AssertionError(f"missed {kills[0]} every time")
+
+
+def _wait_for_another_child(service: RunningService, id: str) -> None:
+    # Until then the registration reports how far the former child had come.
+    begin, _ = _PROGRESS["train"]
+    wait_for("another child", lambda: _progress(service, id) <= begin)
 
 
 def check_published_once(service: RunningService, occupation: str, registration: str) -> None:
