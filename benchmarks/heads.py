@@ -383,27 +383,25 @@ def print_recipes(cells: Sequence[Cell]) -> None:
 
 
 def print_beside(cells: Sequence[Cell], baseline: str, shots: Sequence[int]) -> None:
-    """One line per recipe and outs: by shots, and less the baseline on the same draws.
+    """One line per recipe: by shots without and with outs, and less the baseline on equal draws.
 
     Intervals (95 %) are over redrawn tasks; recipes without examples are met with nothing.
     """
-    heads = [f"{figure} {count}" for figure in ("AP", "F1") for count in shots]
+    columns = list(itertools.product(("AP", "F1"), (False, True), shots))
+    heads = [f"{figure}{' outs' if outs else ''} {count}" for figure, outs, count in columns]
     print(f"\nless {baseline!r}; intervals over {REDRAWS} redraws of the tasks")
-    print(f"| recipe | outs | {' | '.join(heads)} | ECE | AP less | F1 less | higher AP |")
-    print("|---" * (len(heads) + 6) + "|")
+    print(f"| recipe | {' | '.join(heads)} | AP less | F1 less | higher AP |")
+    print("|---" * (len(heads) + 4) + "|")
     base = {cell.draw: cell for cell in cells if cell.recipe == baseline}
     ordered = sorted(cells, key=lambda cell: list(RECIPES).index(cell.recipe))
-    for (name, outs), group in grouped(ordered, "recipe", "outs").items():
-        by_shots = [[cell for cell in group if cell.shots in (0, count)] for count in shots]
-        columns = [mean(some, figure) for figure in ("AP", "F1") for some in by_shots]
-        columns.append(mean(group, "ECE"))
+    for (name,), group in grouped(ordered, "recipe").items():
+        sides = grouped(group, "outs", "shots")
+        free = sides.get((False, 0), [])
+        means = [mean(sides.get((outs, count), free), figure) for figure, outs, count in columns]
         gains = [gain(group, base, figure) for figure in ("AP", "F1")]
         texts = [f"{each.mean():+.3f} [{interval(each)}]" if len(each) else "-" for each in gains]
         higher = f"{int((gains[0] > 0).sum())} of {len(gains[0])}" if len(gains[0]) else "-"
-        print(
-            f"| {name} | {'yes' if outs else 'no'} | {' | '.join(map(shown, columns))} |",
-            f"{texts[0]} | {texts[1]} | {higher} |",
-        )
+        print(f"| {name} | {' | '.join(map(shown, means))} | {' | '.join(texts)} | {higher} |")
     families = list(dict.fromkeys(cell.family for cell in cells))
     print("\nAverage precision by kind of task, over all shots, with and without outs")
     print(f"| recipe | {' | '.join(families)} |")

@@ -417,7 +417,6 @@ RECIPES: dict[str, Recipe] = {
     "+ name, description as one": hinted_head(one_hint(name_and_description)),
     "+ name, description, 5 labels": hinted_head(name_and_labels(5)),
     "+ name, description, 20 labels": hinted_head(name_and_labels(20)),
-    "+ name, description, 20 labels as one": hinted_head(one_hint(name_and_labels(20))),
     "+ name, nearest background x3": hard_negatives("nearest"),
     "+ name, boundary background x3": hard_negatives("boundary"),
     "+ name, 500 mined labels": hard_negatives("mined"),

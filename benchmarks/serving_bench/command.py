@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,9 @@ _SAMPLE = 1000
 def main(documentation: str | None) -> None:
     """Run the benchmark and print its report."""
     options = _options(documentation)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As an interrupt does: contenders that were left stopped would outlive this process.
+        signal.signal(number, lambda *_: sys.exit("ended by a signal"))
     plan = _plan(options)
     head = {
         "machine": machine.describe(),

@@ -101,7 +101,7 @@ def _must_have_data(expression: str) -> bool:
 
 
 @contextlib.contextmanager
-def _scraping(port: int, folder: Path) -> Iterator[httpx.Client]:
+def _scraping(binary: str, port: int, folder: Path) -> Iterator[httpx.Client]:
     """A Prometheus on the shipped configuration, only faster and with the port of a service."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "2s", "evaluation_interval": "2s"}
@@ -117,7 +117,7 @@ def _scraping(port: int, folder: Path) -> Iterator[httpx.Client]:
     address = f"127.0.0.1:{free_port()}"
     log = folder / "prometheus.log"
     command = [
-        installed("prometheus"),
+        binary,
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
@@ -141,10 +141,17 @@ def _scraping(port: int, folder: Path) -> Iterator[httpx.Client]:
             process.terminate()
 
 
+@pytest.fixture(scope="session")
+def prometheus() -> str:
+    """The binary; asked for first, so that no service is started for nothing."""
+    return installed("prometheus")
+
+
 @pytest.fixture(scope="module")
-def observed(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+def observed(
+    prometheus: str, prepared_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Observed]:
     """Scraped until every query that can have data has it."""
-    installed("prometheus")
     folder = tmp_path_factory.mktemp("observed")
     home = folder / "home"
     shutil.copytree(prepared_home, home)
@@ -155,9 +162,9 @@ def observed(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         text=True,
         check=True,
     )
-    with running(home) as service, _scraping(service.port, folder) as prometheus:
+    with running(home) as service, _scraping(prometheus, service.port, folder) as client:
         service.client.headers.update(bearer(made.stdout.splitlines()[-1]))
-        observed = Observed(service, prometheus)
+        observed = Observed(service, client)
         _send_until_there_is_data(observed)
         yield observed
 

@@ -87,7 +87,8 @@ def catch(service: RunningService, id: str, stage: str) -> psutil.Process:
         process = wait_for("the training child", lambda: training_child(service))
     near = _CLOSE.get(stage, low) if stage != "head" else 0.0
     wait_for(f"what is before {stage}", lambda: _progress(service, id) >= near)
-    deadline = time.monotonic() + 120
+    # The process runs in short slices between looks: on a busy machine it needs many.
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.suspend()

@@ -22,8 +22,10 @@ _NEVER_SENT = (
 
 
 def _all_errors(base: type[VocationError] = VocationError) -> Iterator[type[VocationError]]:
+    """The errors of the domain; a layer's own kind of one of them keeps its code and status."""
     for error in base.__subclasses__():
-        yield error
+        if error.__module__ == errors.__name__:
+            yield error
         yield from _all_errors(error)
 
 
