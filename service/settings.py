@@ -51,8 +51,10 @@ class Settings(BaseSettings):
         description="ONNX runs side by side; default: the CPUs that the control group allows.",
     )
     api_workers: int = Field(default=1, ge=1, description="API processes.")
-    max_batch_size: int = Field(
-        default=64, ge=2, description="Most experiences that one batch gathers."
+    max_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most experiences scored as one batch; default: 8 on CPU, 64 on a GPU.",
     )
     max_concurrency: int = Field(
         default=256, ge=1, description="Requests in progress per API process before 429."

@@ -50,7 +50,7 @@ def _later_starts(work: Path, home: Path) -> dict[str, Any]:
         try:
             # Every occupation answers once: what a first request loads is counted too.
             body = {"experiences": [{"title": "Data scientist"}]}
-            _request(service.port, "POST", "/v1/classify", body)
+            request(service.port, "POST", "/v1/classify", body)
             memory = _api_memory(service)
         finally:
             service.tree.stop()
@@ -68,10 +68,10 @@ def _api_memory(service: Contender) -> dict[str, int]:
 
 def _register(port: int, count: int) -> int:
     for occupation in islice(_occupations(), count):
-        _request(port, "POST", "/v1/occupations", occupation)
+        request(port, "POST", "/v1/occupations", occupation)
     deadline = time.monotonic() + _REGISTRATION_SECONDS
     for state in ("queued", "running"):
-        while _request(port, "GET", f"/v1/registrations?state={state}&limit=1")["items"]:
+        while request(port, "GET", f"/v1/registrations?state={state}&limit=1")["items"]:
             if time.monotonic() > deadline:
                 raise NotStarted(f"registrations not done after {_REGISTRATION_SECONDS:g} s")
             time.sleep(0.2)
@@ -99,11 +99,12 @@ def _occupations() -> Iterator[dict[str, Any]]:
 
 
 def _ids(port: int) -> list[str]:
-    items = _request(port, "GET", "/v1/occupations?limit=500")["items"]
+    items = request(port, "GET", "/v1/occupations?limit=500")["items"]
     return [item["id"] for item in items]
 
 
-def _request(port: int, method: str, path: str, body: Any = None) -> Any:
+def request(port: int, method: str, path: str, body: Any = None) -> Any:
+    """The JSON reply of a running service; raises NotStarted for a status that is an error."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Content-Type": "application/json"}
     connection.request(method, path, None if body is None else json.dumps(body), headers)

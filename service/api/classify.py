@@ -1,28 +1,22 @@
-"""``POST /v1/classify``: its schema, admission before the batch, and the reply's JSON.
-
-BentoML's own deserialisation is replaced at its public extension points (``IODescriptor``): the
-body was validated at admission, and validating it again would only cost time.
-"""
+"""``POST /v1/classify``: its schema, admission to the scoring queue, and the reply's JSON."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import bentoml
 import orjson
 from pydantic import Field, ValidationError
-from starlette.requests import Request
-from starlette.responses import Response
 
 from service.api import problems
 from service.api.fields import ExperienceFields, Strict, Text, field_errors
 from service.domain.errors import InvalidFields, InvalidJson, VersionNotFound, VocationError
 from service.inference.batch import (
+    Answer,
     BatchItem,
     RefusedExperience,
     Score,
-    ScoredExperience,
     ScoringRequest,
 )
 
@@ -31,8 +25,6 @@ if TYPE_CHECKING:
 
 ROUTE = "/v1/classify"
 MAX_EXPERIENCES = 256
-# Where admission leaves the batch items for the native route.
-ADMITTED = "vocation.admitted"
 
 
 class ExperienceToScore(ExperienceFields):
@@ -98,32 +90,12 @@ def needs_loading(parsed: ClassifyRequest) -> bool:
     return any("@" in name for item in parsed.experiences for name in item.occupations or ())
 
 
-class ClassifyInput(bentoml.IODescriptor):
-    """Hands the admitted experiences to the dispatcher without parsing the body again."""
-
-    experiences: list[Any]
-
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> ClassifyInput:
-        """Take what admission left in the ASGI scope."""
-        admitted: list[BatchItem] = request.scope[ADMITTED]
-        filled: ClassifyInput = cls.model_construct(experiences=admitted)
-        return filled
+def render(answers: Sequence[Answer]) -> bytes:
+    """The reply, JSON in UTF-8."""
+    return orjson.dumps([_render_item(answer) for answer in answers])
 
 
-class ClassifyOutput(bentoml.IODescriptor):
-    """Sends the reply that the native route has rendered already."""
-
-    root: ClassVar[list[Any]] = []
-
-    @classmethod
-    async def to_http_response(cls, obj: Any, serde: Any) -> Response:
-        """Render scored experiences."""
-        return Response(orjson.dumps([render(item) for item in obj]), media_type="application/json")
-
-
-def render(answer: ScoredExperience | RefusedExperience) -> dict[str, Any]:
-    """One item of the reply."""
+def _render_item(answer: Answer) -> dict[str, Any]:
     if isinstance(answer, RefusedExperience):
         return {"id": answer.id, "error": problems.problem_of(answer.error)}
     return {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from service.api.access import Guard
 from service.api.context import ApiContext
 from service.domain.errors import NotReady
-from service.inference.batch import BatchItem, RefusedExperience, ScoredExperience
+from service.inference.batch import Answer, BatchItem
 from service.settings import Settings
 from service.telemetry import logs
 
@@ -45,11 +45,9 @@ class ApiProcess:
         """Whether the base encoder and the champions are loaded."""
         return self._running is not None and self._running.cache.ready
 
-    async def score(self, batch: Sequence[BatchItem]) -> list[ScoredExperience | RefusedExperience]:
-        """Score one batch off the event loop."""
-        running = self._started()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(running.batches, running.scorer.score, batch)
+    async def score(self, items: Sequence[BatchItem]) -> list[Answer]:
+        """Score a request's items off the event loop."""
+        return await asyncio.wrap_future(self._started().scoring.submit(items))
 
     def stop(self) -> None:
         """Stop following, flush the metrics and close the connections."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 from service.api import exposure
 from service.api.access import Guard
 from service.api.aside import Aside
 from service.api.context import ApiContext
 from service.inference.embedding_cache import EmbeddingCache
-from service.inference.encoder import SideBySide
+from service.inference.encoder import SideBySide, precision_for
 from service.inference.model_cache import ModelCache
 from service.inference.scorer import Scorer
+from service.inference.scoring_queue import ScoringQueue
 from service.inference.suggester import Suggester
 from service.jobs.queue import RegistrationQueue
 from service.jobs.registering import Registrar
@@ -27,6 +27,9 @@ from service.telemetry.predictions import PredictionTally
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
+# On a CPU texts do not share a run: a batch only spreads the cost of what surrounds the runs, and
+# beyond a few texts that cost is small against them.
+_CPU_BATCH, _GPU_BATCH = 8, 64
 # Suggest calls at once: each keeps one CPU busy for seconds.
 _SUGGEST_CALLS = 2
 
@@ -44,7 +47,10 @@ class RunningProcess:
         if not guard.guarded:
             exposure.warn_if_reachable(exposure.listening_addresses(), intended=settings.open)
         self._queue = RegistrationQueue(self._database.engine, settings.training_timeout_seconds)
-        self._side_by_side = SideBySide(settings.resolved_threads)
+        on_gpu = precision_for(settings.device) == "fp16"
+        threads = settings.resolved_threads
+        # On a CPU each thread of the queue scores its own texts; on a GPU one thread feeds it.
+        self._side_by_side = SideBySide(threads if on_gpu else 1)
         artifacts = ArtifactStore(settings.resolved_artifact_url, settings.home.resolve() / "cache")
         self.cache = ModelCache(
             self._database,
@@ -64,9 +70,11 @@ class RunningProcess:
             self._aside,
         )
         self._tally = PredictionTally()
-        self.scorer = Scorer(self._database, self.cache.encoders, embeddings, self._tally)
-        # One batch at a time: its texts already run on every thread.
-        self.batches = ThreadPoolExecutor(1, thread_name_prefix="batch")
+        scorer = Scorer(self._database, self.cache.encoders, embeddings, self._tally)
+        most_at_once = _GPU_BATCH if on_gpu else _CPU_BATCH
+        self.scoring = ScoringQueue(
+            scorer, 1 if on_gpu else threads, settings.max_batch_size or most_at_once
+        )
         self._stopping = threading.Event()
         self._followers = [
             threading.Thread(target=self._follow_registry, name="registry", daemon=True),
@@ -83,7 +91,7 @@ class RunningProcess:
         for follower in self._followers:
             follower.join(timeout=5)
         self._aside.close()
-        self.batches.shutdown(wait=True)
+        self.scoring.close()
         self._side_by_side.close()
         self._tally.flush()
         self._queue.close()

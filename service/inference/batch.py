@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.domain.errors import VocationError
@@ -15,13 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """One admitted experience: what to score it for, and since when it waits."""
+    """One admitted experience, and what to score it for."""
 
     id: str | None
     experience: Experience
     target: Target
     explain: bool = False
-    admitted_at: float = field(default_factory=time.perf_counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +60,6 @@ class ScoredExperience:
     id: str | None
     truncated: bool
     scores: tuple[Score, ...]
+
+
+Answer = ScoredExperience | RefusedExperience

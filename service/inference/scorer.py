@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.domain.errors import VersionUnavailable, VocationError
 from service.domain.types import Label
 from service.inference.batch import (
+    Answer,
     BatchItem,
     Neighbour,
     RefusedExperience,
@@ -51,7 +52,7 @@ class Scorer:
         self._embeddings = embeddings
         self._tally = tally
 
-    def score(self, batch: Sequence[BatchItem]) -> list[ScoredExperience | RefusedExperience]:
+    def score(self, batch: Sequence[BatchItem]) -> list[Answer]:
         """Answer a batch in its order; a refused item never fails its neighbours."""
         requests = [item for item in batch if isinstance(item, ScoringRequest)]
         metrics.EXPERIENCES.labels("error").inc(len(batch) - len(requests))
@@ -60,11 +61,7 @@ class Scorer:
         scored = iter(self._score(requests))
         return [item if isinstance(item, RefusedExperience) else next(scored) for item in batch]
 
-    def _score(
-        self, requests: Sequence[ScoringRequest]
-    ) -> list[ScoredExperience | RefusedExperience]:
-        started = time.perf_counter()
-        metrics.observe_queue(started - request.admitted_at for request in requests)
+    def _score(self, requests: Sequence[ScoringRequest]) -> list[Answer]:
         metrics.BATCH_EXPERIENCES.observe(len(requests))
         loaded, unusable = self._load_encoders(requests)
         answerable = [r for r in requests if not _encoders_of(r) & unusable]

@@ -34,7 +34,9 @@ logger = logging.getLogger(__name__)
 # One Trainer works on a registry at a time (it holds the lock), so the slot is always the same
 # one, and what a killed Trainer left is recovered by the next.
 EXECUTOR = "trainer"
-_POLL_SECONDS = 0.1
+# Each look costs milliseconds of a processor that serving wants too: heads are awaited, and a
+# tuning takes half a minute.
+_HEAD_POLL_SECONDS, _TUNING_POLL_SECONDS = 0.2, 0.5
 _HEADS_AT_ONCE = 2
 # One tuning already runs on every CPU.
 _TUNINGS_AT_ONCE = 1
@@ -78,13 +80,13 @@ def _launch(engine: Engine, stages: Stages, tuning: FineTuning, timeout_seconds:
         QUEUE,
         worker_concurrency=_HEADS_AT_ONCE,
         partition_concurrency=1,
-        polling_interval_sec=_POLL_SECONDS,
+        polling_interval_sec=_HEAD_POLL_SECONDS,
         on_conflict="always_update",
     )
     DBOS.register_queue(
         FINE_TUNING_QUEUE,
         worker_concurrency=_TUNINGS_AT_ONCE,
-        polling_interval_sec=_POLL_SECONDS,
+        polling_interval_sec=_TUNING_POLL_SECONDS,
         on_conflict="always_update",
     )
 

@@ -6,7 +6,7 @@ up: BentoML sets ``PROMETHEUS_MULTIPROC_DIR`` and serves the sum at ``/metrics``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -18,7 +18,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 STAGE_SECONDS = Histogram(
     "vocation_stage_seconds",
-    "Time by stage: queue for each experience; tokenise, encode, head for each batch.",
+    "Time by stage: queue for each part of a request; tokenise, encode, head for each batch.",
     ["stage"],
     buckets=_FAST,
 )
@@ -120,10 +120,3 @@ def set_models_loaded(encoders: int, versions: int) -> None:
     """Show what this process holds in memory."""
     MODELS_LOADED.labels("encoder").set(encoders)
     MODELS_LOADED.labels("version").set(versions)
-
-
-def observe_queue(seconds: Iterable[float]) -> None:
-    """Record how long each experience of a batch waited for its batch."""
-    queue = STAGE_SECONDS.labels("queue")
-    for value in seconds:
-        queue.observe(value)

@@ -14,13 +14,10 @@ from dbos import run_dbos_database_migrations
 from safetensors.numpy import save
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
-from service.api import classify
-from service.api.admission import ClassifyAdmission
 from service.api.app import create_app, path_table
+from service.api.classify_route import ClassifyRoute
 from service.api.edge import EdgeInstaller, EdgeLimits
 from service.api.openapi import openapi_document
 from service.api.process import ApiProcess
@@ -139,14 +136,8 @@ def _prepare(
 
 
 def _mount(app: Any, process: ApiProcess) -> Starlette:
-    async def native_classify(request: Request) -> Response:
-        # BentoML's dispatcher stands between these two lines.
-        admitted = (await classify.ClassifyInput.from_http_request(request, None)).experiences
-        answers = await process.score(admitted)
-        return await classify.ClassifyOutput.to_http_response(answers, None)
-
     return Starlette(
-        routes=[Route(classify.ROUTE, native_classify, methods=["POST"]), Mount("/", app)],
+        routes=[Mount("/", app)],
         middleware=[
             Middleware(
                 EdgeInstaller,
@@ -154,7 +145,7 @@ def _mount(app: Any, process: ApiProcess) -> Starlette:
                 limits=EdgeLimits(MAX_BODY_BYTES, body_timeout_seconds=20.0),
                 guard=process.guard,
             ),
-            Middleware(ClassifyAdmission, process=process),
+            Middleware(ClassifyRoute, process=process),
         ],
     )
 

@@ -279,7 +279,10 @@ def test_an_answer_is_rendered_as_the_contract_says() -> None:
         Score("sommelier", 3, 0.94, "in", 0.41, (near,)),
         Score("chef", 1, 0.01, "out", 0.5),
     )
-    assert classify.render(ScoredExperience("p1", truncated=True, scores=scores)) == {
+    (rendered,) = json.loads(
+        classify.render([ScoredExperience("p1", truncated=True, scores=scores)])
+    )
+    assert rendered == {
         "id": "p1",
         "truncated": True,
         "scores": [
@@ -297,6 +300,7 @@ def test_an_answer_is_rendered_as_the_contract_says() -> None:
 
 
 def test_a_refusal_is_rendered_as_a_problem_in_place_of_scores() -> None:
-    rendered = classify.render(RefusedExperience("p1", OccupationNotFound("No such one.")))
+    refused = RefusedExperience("p1", OccupationNotFound("No such one."))
+    (rendered,) = json.loads(classify.render([refused]))
     assert set(rendered) == {"id", "error"}
     assert (rendered["error"]["status"], rendered["error"]["code"]) == (404, "occupation_not_found")

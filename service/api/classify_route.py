@@ -1,4 +1,8 @@
-"""The ASGI layer that admits ``POST /v1/classify``: bad input never reaches the batch."""
+"""``POST /v1/classify``, answered ahead of BentoML's router by the process's scoring queue.
+
+BentoML's limits, deadline and metrics stand around it as around every route. Why it is not one of
+BentoML's own API methods: docs/adr/0009.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +21,33 @@ if TYPE_CHECKING:
     from service.inference.model_cache import ModelCache
 
 
-class ClassifyAdmission:
-    """Validates a classify request and leaves its batch items for the native route."""
+class ClassifyRoute:
+    """Validates a classify request, waits for its answers and sends them."""
 
     def __init__(self, app: ASGIApp, process: ApiProcess) -> None:
         self.app = app
         self._process = process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Admit, or answer with a problem document."""
+        """Answer classify; everything else goes on to the router."""
         if scope["type"] != "http" or scope["path"] != classify.ROUTE or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
         try:
             parsed = classify.parse(scope[BODY])
             items = await _admit(parsed, self._process.cache)
+            answers = await self._process.score(items)
         except VocationError as error:
             document = problems.problem_of(error, scope[TRUE_PATH], scope[REQUEST_ID])
             await problems.send(send, document)
             return
-        await self.app({**scope, classify.ADMITTED: items}, receive, send)
+        body = classify.render(answers)
+        await send({"type": "http.response.start", "status": 200, "headers": _headers(len(body))})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _headers(length: int) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
 
 
 async def _admit(parsed: classify.ClassifyRequest, cache: ModelCache) -> list[BatchItem]:

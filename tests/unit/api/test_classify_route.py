@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from service.api import classify
-from service.api.admission import _admit
+from service.api.classify_route import _admit
 from service.inference.batch import ScoringRequest
 from service.inference.encoder import SideBySide
 from service.inference.model_cache import ModelCache

@@ -1,0 +1,158 @@
+"""Adaptive batching: threads that share what waits, so that no processor idles while a text waits.
+
+A batch is never waited for. A free thread takes its share of what waits at that moment: alone a
+request is cut into parts that run side by side; under load many small requests are one batch. A
+large request goes back to the end of the queue after each turn: it does not hold up small ones.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from service.inference.batch import Answer, BatchItem
+from service.telemetry import metrics
+
+_QUEUE_SECONDS = metrics.STAGE_SECONDS.labels("queue")
+
+# What a request may have scored before those behind it have their turn: an ordinary profile.
+_TURN = 16
+
+
+class ScoresBatches(Protocol):
+    """What is asked for the answers of a batch, by several threads at once."""
+
+    def score(self, batch: Sequence[BatchItem]) -> list[Answer]:
+        """The answers in the order of the batch."""
+        ...
+
+
+class _Call:
+    """One request: what has not been taken yet, and the answers so far."""
+
+    __slots__ = ("answers", "ended", "future", "items", "missing", "queued_at", "taken")
+
+    def __init__(self, items: Sequence[BatchItem]) -> None:
+        self.items = items
+        self.answers: list[Answer | None] = [None] * len(items)
+        self.taken = 0
+        self.missing = len(items)
+        self.ended = False
+        self.queued_at = time.perf_counter()
+        self.future: Future[list[Answer]] = Future()
+
+
+# A call, and which of its items: from the first number up to the second.
+_Part = tuple[_Call, int, int]
+
+
+class ScoringQueue:
+    """Calls in the order of their turns, and the threads that score them."""
+
+    def __init__(self, scorer: ScoresBatches, threads: int, most_at_once: int) -> None:
+        self._scorer = scorer
+        self._most_at_once = most_at_once
+        self._calls: deque[_Call] = deque()
+        self._waiting = 0
+        self._ended = False
+        self._changed = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"scoring-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, items: Sequence[BatchItem]) -> Future[list[Answer]]:
+        """Queue a request's items, at least one; a cancelled future takes back what still waits."""
+        call = _Call(items)
+        with self._changed:
+            if self._ended:
+                raise RuntimeError("the queue is closed")
+            self._calls.append(call)
+            self._waiting += len(items)
+            self._changed.notify(min(len(items), len(self._threads)))
+        return call.future
+
+    def close(self) -> None:
+        """Answer what waits, and end the threads."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while parts := self._take():
+            now = time.perf_counter()
+            for call, _, _ in parts:
+                _QUEUE_SECONDS.observe(now - call.queued_at)
+            batch = [item for call, start, stop in parts for item in call.items[start:stop]]
+            try:
+                answers = iter(self._scorer.score(batch))
+            except Exception as error:
+                self._fail([call for call, _, _ in parts], error)
+                continue
+            for call, start, stop in parts:
+                call.answers[start:stop] = [next(answers) for _ in range(start, stop)]
+            self._answer(parts)
+
+    def _answer(self, parts: Sequence[_Part]) -> None:
+        done = []
+        with self._changed:
+            for call, start, stop in parts:
+                call.missing -= stop - start
+                if not call.missing and not call.ended:
+                    call.ended = True
+                    done.append(call)
+        for call in done:
+            if call.future.set_running_or_notify_cancel():
+                call.future.set_result([answer for answer in call.answers if answer is not None])
+
+    def _fail(self, calls: Sequence[_Call], error: Exception) -> None:
+        failed = []
+        with self._changed:
+            for call in calls:
+                if not call.ended:
+                    call.ended = True
+                    failed.append(call)
+        for call in failed:
+            if call.future.set_running_or_notify_cancel():
+                call.future.set_exception(error)
+
+    def _take(self) -> list[_Part]:
+        """Wait for something to do and take this thread's share of it; empty at the end."""
+        parts: list[_Part] = []
+        with self._changed:
+            while not parts:
+                while not self._calls:
+                    if self._ended:
+                        return []
+                    self._changed.wait()
+                share = min(-(-self._waiting // len(self._threads)), self._most_at_once)
+                while share and self._calls:
+                    part = self._next_part(share)
+                    if part is not None:
+                        parts.append(part)
+                        share -= part[2] - part[1]
+        return parts
+
+    def _next_part(self, share: int) -> _Part | None:
+        """Some of the first call's items, or None when nobody wants them any more."""
+        call = self._calls.popleft()
+        left = len(call.items) - call.taken
+        if call.ended or call.future.cancelled():
+            self._waiting -= left
+            return None
+        start = call.taken
+        size = min(share, left, _TURN)
+        call.taken += size
+        self._waiting -= size
+        if size < left:
+            # Whoever was cut short by a thread's share has not had its turn yet.
+            (self._calls.appendleft if size == share else self._calls.append)(call)
+        return call, start, call.taken

@@ -1,0 +1,146 @@
+"""How waiting requests are shared out: at once, in fair turns, each answered whole and in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, wait
+from contextlib import contextmanager
+
+import pytest
+
+from service.domain.errors import VocationError
+from service.inference.batch import Answer, BatchItem, RefusedExperience
+from service.inference.scoring_queue import ScoringQueue
+
+DEADLINE_SECONDS = 20.0
+
+
+class Gate:
+    """A scorer that answers each item with itself, when it is let through."""
+
+    def __init__(self, *, closed: bool = False) -> None:
+        self.batches: list[list[str]] = []
+        self._lock = threading.Lock()
+        self._open = threading.Event()
+        self.entered = threading.Semaphore(0)
+        if not closed:
+            self._open.set()
+
+    def score(self, batch: Sequence[BatchItem]) -> list[Answer]:
+        with self._lock:
+            self.batches.append([str(item.id) for item in batch])
+        self.entered.release()
+        assert self._open.wait(DEADLINE_SECONDS)
+        if any(item.id == "bad" for item in batch):
+            raise ValueError("a fault")
+        return [item for item in batch if isinstance(item, RefusedExperience)]
+
+    def open(self) -> None:
+        self._open.set()
+
+    def wait_for(self, batches: int) -> None:
+        for _ in range(batches):
+            assert self.entered.acquire(timeout=DEADLINE_SECONDS)
+
+
+def items(*names: str) -> list[BatchItem]:
+    return [RefusedExperience(name, VocationError("no")) for name in names]
+
+
+@contextmanager
+def running(gate: Gate, threads: int, most_at_once: int = 8) -> Iterator[ScoringQueue]:
+    queue = ScoringQueue(gate, threads, most_at_once)
+    try:
+        yield queue
+    finally:
+        gate.open()
+        queue.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("size", [1, 7, 256])
+def test_every_request_is_answered_whole_and_in_its_order(threads: int, size: int) -> None:
+    with running(Gate(), threads) as queue:
+        sent = [items(*(f"{call}-{n}" for n in range(size))) for call in range(9)]
+        for one, future in [(one, queue.submit(one)) for one in sent]:
+            assert future.result(DEADLINE_SECONDS) == one
+
+
+def test_a_lone_request_is_shared_by_all_threads() -> None:
+    gate = Gate(closed=True)
+    with running(gate, threads=2) as queue:
+        future = queue.submit(items(*"abcdefgh"))
+        gate.wait_for(2)
+        assert sorted(map(len, gate.batches)) == [2, 4]
+        gate.open()
+        future.result(DEADLINE_SECONDS)
+    assert sorted(name for batch in gate.batches for name in batch) == list("abcdefgh")
+
+
+def test_small_requests_that_wait_become_one_batch() -> None:
+    gate = Gate(closed=True)
+    with running(gate, threads=1) as queue:
+        queue.submit(items("first"))
+        gate.wait_for(1)
+        futures = [queue.submit(items(name)) for name in "abcdefghij"]
+        gate.open()
+        wait(futures, DEADLINE_SECONDS)
+    assert gate.batches == [["first"], list("abcdefgh"), ["i", "j"]]
+
+
+def test_a_large_request_takes_turns_with_those_behind_it() -> None:
+    gate = Gate(closed=True)
+    with running(gate, threads=1, most_at_once=100) as queue:
+        queue.submit(items("first"))
+        gate.wait_for(1)
+        large = queue.submit(items(*(f"large-{n}" for n in range(40))))
+        small = queue.submit(items("small"))
+        gate.open()
+        wait([large, small], DEADLINE_SECONDS)
+    order = [name for batch in gate.batches for name in batch]
+    assert order.index("small") == 1 + 16
+
+
+def test_what_nobody_waits_for_any_more_is_not_scored() -> None:
+    gate = Gate(closed=True)
+    with running(gate, threads=1) as queue:
+        queue.submit(items("first"))
+        gate.wait_for(1)
+        given_up, kept = queue.submit(items("given up")), queue.submit(items("kept"))
+        assert given_up.cancel()
+        gate.open()
+        assert kept.result(DEADLINE_SECONDS) == items_like(kept.result(), "kept")
+        with pytest.raises(CancelledError):
+            given_up.result(DEADLINE_SECONDS)
+    assert gate.batches == [["first"], ["kept"]]
+
+
+def items_like(answers: Sequence[Answer], *names: str) -> list[Answer]:
+    assert [answer.id for answer in answers] == list(names)
+    return list(answers)
+
+
+def test_a_fault_reaches_the_requests_of_its_batch_and_the_thread_goes_on() -> None:
+    with running(Gate(), threads=1) as queue:
+        with pytest.raises(ValueError, match="a fault"):
+            queue.submit(items("bad")).result(DEADLINE_SECONDS)
+        assert len(queue.submit(items("good")).result(DEADLINE_SECONDS)) == 1
+
+
+def test_a_fault_in_one_part_of_a_request_fails_it_once() -> None:
+    with running(Gate(), threads=3, most_at_once=1) as queue:
+        with pytest.raises(ValueError, match="a fault"):
+            queue.submit(items("bad", "a", "bad", "b", "bad")).result(DEADLINE_SECONDS)
+        assert len(queue.submit(items("good")).result(DEADLINE_SECONDS)) == 1
+
+
+def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
+    gate = Gate(closed=True)
+    queue = ScoringQueue(gate, threads=1, most_at_once=1)
+    futures = [queue.submit(items(name)) for name in "abc"]
+    gate.open()
+    queue.close()
+    assert all(future.done() for future in futures)
+    with pytest.raises(RuntimeError):
+        queue.submit(items("late"))
