@@ -34,6 +34,7 @@ class ClassifyRoute:
             await self.app(scope, receive, send)
             return
         try:
+            self._process.refuse_overload()
             parsed = classify.parse(scope[BODY])
             items = await _admit(parsed, self._process.cache)
             answers = await self._process.score(items)

@@ -45,6 +45,10 @@ class ApiProcess:
         """Whether the base encoder and the champions are loaded."""
         return self._running is not None and self._running.cache.ready
 
+    def refuse_overload(self) -> None:
+        """Raise Overloaded where a request that came now would wait too long."""
+        self._started().scoring.refuse_overload()
+
     async def score(self, items: Sequence[BatchItem]) -> list[Answer]:
         """Score a request's items off the event loop."""
         return await asyncio.wrap_future(self._started().scoring.submit(items))

@@ -73,7 +73,10 @@ class RunningProcess:
         scorer = Scorer(self._database, self.cache.encoders, embeddings, self._tally)
         most_at_once = _GPU_BATCH if on_gpu else _CPU_BATCH
         self.scoring = ScoringQueue(
-            scorer, 1 if on_gpu else threads, settings.max_batch_size or most_at_once
+            scorer,
+            1 if on_gpu else threads,
+            settings.max_batch_size or most_at_once,
+            settings.longest_wait_seconds,
         )
         self._stopping = threading.Event()
         self._followers = [

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from service.domain.errors import Overloaded
 from service.inference.batch import Answer, BatchItem
 from service.telemetry import metrics
 
@@ -21,6 +22,9 @@ _QUEUE_SECONDS = metrics.STAGE_SECONDS.labels("queue")
 
 # What a request may have scored before those behind it have their turn: an ordinary profile.
 _TURN = 16
+# Weight of the newest batch in the running mean of the time that an item takes: tens of batches,
+# a fraction of a second under load.
+_RECENT = 0.05
 
 
 class ScoresBatches(Protocol):
@@ -53,9 +57,17 @@ _Part = tuple[_Call, int, int]
 class ScoringQueue:
     """Calls in the order of their turns, and the threads that score them."""
 
-    def __init__(self, scorer: ScoresBatches, threads: int, most_at_once: int) -> None:
+    def __init__(
+        self,
+        scorer: ScoresBatches,
+        threads: int,
+        most_at_once: int,
+        longest_wait_seconds: float = float("inf"),
+    ) -> None:
         self._scorer = scorer
         self._most_at_once = most_at_once
+        self._longest_wait_seconds = longest_wait_seconds
+        self._item_seconds = 0.0
         self._calls: deque[_Call] = deque()
         self._waiting = 0
         self._ended = False
@@ -66,6 +78,19 @@ class ScoringQueue:
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long a request that came now would wait, by how long items took of late."""
+        return self._waiting * self._item_seconds / len(self._threads)
+
+    def refuse_overload(self) -> None:
+        """Raise Overloaded where a request that came now would wait too long.
+
+        Cheap, so that refusals leave the processors to what was accepted.
+        """
+        if self.wait_seconds > self._longest_wait_seconds:
+            raise Overloaded("Too many experiences wait to be scored.")
 
     def submit(self, items: Sequence[BatchItem]) -> Future[list[Answer]]:
         """Queue a request's items, at least one; a cancelled future takes back what still waits."""
@@ -99,11 +124,13 @@ class ScoringQueue:
                 continue
             for call, start, stop in parts:
                 call.answers[start:stop] = [next(answers) for _ in range(start, stop)]
-            self._answer(parts)
+            self._answer(parts, (time.perf_counter() - now) / len(batch))
 
-    def _answer(self, parts: Sequence[_Part]) -> None:
+    def _answer(self, parts: Sequence[_Part], item_seconds: float) -> None:
         done = []
         with self._changed:
+            weight = _RECENT if self._item_seconds else 1.0
+            self._item_seconds += weight * (item_seconds - self._item_seconds)
             for call, start, stop in parts:
                 call.missing -= stop - start
                 if not call.missing and not call.ended:

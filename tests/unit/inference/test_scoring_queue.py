@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.domain.errors import VocationError
+from service.domain.errors import Overloaded, VocationError
 from service.inference.batch import Answer, BatchItem, RefusedExperience
 from service.inference.scoring_queue import ScoringQueue
 
@@ -38,6 +38,9 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+    def close(self) -> None:
+        self._open.clear()
 
     def wait_for(self, batches: int) -> None:
         for _ in range(batches):
@@ -119,6 +122,29 @@ def test_what_nobody_waits_for_any_more_is_not_scored() -> None:
 def items_like(answers: Sequence[Answer], *names: str) -> list[Answer]:
     assert [answer.id for answer in answers] == list(names)
     return list(answers)
+
+
+def test_a_request_is_refused_while_what_waits_would_take_too_long() -> None:
+    gate = Gate(closed=True)
+    queue = ScoringQueue(gate, threads=1, most_at_once=1, longest_wait_seconds=1e-9)
+    try:
+        queue.refuse_overload()
+        first, second = queue.submit(items("first")), queue.submit(items("second"))
+        gate.open()
+        wait([first, second], DEADLINE_SECONDS)
+        # Now it is known how long items take; nothing waits, so nothing is refused.
+        queue.refuse_overload()
+        gate.close()
+        gate.wait_for(2)
+        queue.submit(items("scored now"))
+        gate.wait_for(1)
+        queue.submit(items("waiting"))
+        with pytest.raises(Overloaded):
+            queue.refuse_overload()
+    finally:
+        gate.open()
+        queue.close()
+    queue.refuse_overload()
 
 
 def test_a_fault_reaches_the_requests_of_its_batch_and_the_thread_goes_on() -> None:
