@@ -11,7 +11,11 @@ import typer
 
 from service.api.exposure import is_loopback
 from service.domain.errors import VocationError
+from service.jobs.erase_command import erase
 from service.registry import keys_command
+from service.registry.backup_command import backup, restore
+from service.registry.export_command import export
+from service.registry.schema_version import require_known_schema
 from service.settings import PROJECT_ROOT, Settings
 from service.training.adapt.command import adapt
 from service.training.encoder_source import resolve_encoder
@@ -22,6 +26,10 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 
 app.command()(adapt)
 app.command(cls=EvaluateCommand)(evaluate)
+app.command()(backup)
+app.command()(restore)
+app.command()(export)
+app.command()(erase)
 app.add_typer(keys_command.app, name="keys")
 
 
@@ -44,6 +52,7 @@ def serve(
 
             precision_for(settings.device)
         resolve_encoder(settings.encoder)
+        require_known_schema(settings.resolved_database_url)
         if not settings.open and not is_loopback(host):
             keys_command.require_a_key(settings)
     except VocationError as error:

@@ -38,6 +38,7 @@ ACCESS: Mapping[tuple[str, str], KeyScope | None] = {
     # Texts, and what people said about them.
     ("GET", "/v1/occupations/{id}/examples"): _REGISTER,
     ("POST", "/v1/occupations/{id}/examples"): _REGISTER,
+    ("DELETE", "/v1/occupations/{id}/examples/{example_id}"): _ADMIN,
     ("POST", "/v1/occupations/{id}/suggest"): _REGISTER,
     ("GET", "/v1/occupations/{id}/versions"): _CLASSIFY,
     ("GET", "/v1/occupations/{id}/versions/{number}"): _CLASSIFY,

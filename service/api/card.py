@@ -23,6 +23,7 @@ def model_card(occupation: Occupation, version: ModelVersion) -> str:
         f"{_number(manifest.get('head', {}).get('threshold'))} on.",
         "## What it was trained on",
         _table(manifest.get("data", {})),
+        *_erased(version.erased_examples),
         "## How good it is",
         "Measured out of fold on its own examples and the background, not on other data:",
         _table(manifest.get("metrics", {})),
@@ -38,6 +39,15 @@ def model_card(occupation: Occupation, version: ModelVersion) -> str:
         "source before you publish counts, and correct mistakes by adding examples.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _erased(examples: int) -> list[str]:
+    if not examples:
+        return []
+    return [
+        f"**{examples} of these examples {'has' if examples == 1 else 'have'} been erased since.** "
+        "This version still answers as it was trained; add examples to train one without them."
+    ]
 
 
 def _table(values: Mapping[str, Any]) -> str:

@@ -53,8 +53,8 @@ async def _idempotency(
 ) -> IdempotencyKey | None:
     if idempotency_key is None:
         return None
-    # Spacing and the order of keys do not make another body.
-    canonical = json.dumps(await request.json(), sort_keys=True)
+    # Spacing and the order of keys do not make another body; that there is none is refused after.
+    canonical = json.dumps(await request.json(), sort_keys=True) if await request.body() else ""
     digest = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
     return IdempotencyKey(idempotency_key, request.url.path, digest)
 

@@ -69,5 +69,6 @@ def version_fields(version: ModelVersion, champion: int | None) -> dict[str, Any
         "encoder": version.encoder_digest,
         "registration": version.registration,
         "metrics": version_metrics(version),
+        "erased_examples": version.erased_examples,
         "created_at": version.created_at,
     }

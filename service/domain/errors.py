@@ -69,9 +69,24 @@ class OccupationExists(VocationError):
     title = "The occupation exists"
 
 
+class OccupationBusy(VocationError):
+    code = "occupation_busy"
+    title = "A registration of the occupation is running"
+
+
+class ExampleNotFound(VocationError):
+    code = "example_not_found"
+    title = "Example not found"
+
+
 class VersionNotFound(VocationError):
     code = "version_not_found"
     title = "Version not found"
+
+
+class VersionInUse(VocationError):
+    code = "version_in_use"
+    title = "The version is in use"
 
 
 class VersionUnavailable(VocationError):
@@ -162,3 +177,43 @@ class DeviceUnavailable(VocationError):
 class ArtifactCorrupted(VocationError):
     code = "artifact_corrupted"
     title = "A stored artifact is damaged"
+
+
+class RegistryTooNew(VocationError):
+    code = "registry_too_new"
+    title = "The registry was written by a newer release"
+
+
+class RegistryNotFound(VocationError):
+    code = "registry_not_found"
+    title = "There is no registry here"
+
+
+class BackupRefused(VocationError):
+    code = "backup_refused"
+    title = "This cannot be backed up"
+
+
+class BackupFailed(VocationError):
+    code = "backup_failed"
+    title = "The backup failed"
+
+
+class BackupDamaged(VocationError):
+    code = "backup_damaged"
+    title = "The backup is damaged"
+
+
+class RestoreRefused(VocationError):
+    code = "restore_refused"
+    title = "This cannot be restored"
+
+
+class RestoreFailed(VocationError):
+    code = "restore_failed"
+    title = "The restore failed"
+
+
+class FileExists(VocationError):
+    code = "file_exists"
+    title = "The file exists"

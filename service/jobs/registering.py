@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from service.domain.errors import FieldError, InvalidFields, NotReady
 from service.domain.types import Example, Method, NewOccupation, Origin, Registration
 from service.jobs.queue import RegistrationQueue
-from service.registry import generation, occupations, registrations
+from service.registry import erasing, generation, occupations, registrations
 from service.registry.database import Database
 
 MIN_IN_EXAMPLES = 4
@@ -104,9 +104,13 @@ class Registrar:
         return self._accept(occupation, method or known.method, idempotency, write)
 
     def delete(self, occupation: str) -> None:
-        """Delete an occupation and cancel its registrations; raises OccupationNotFound."""
+        """Delete an occupation and cancel its registrations; raises OccupationNotFound.
+
+        The Trainer, or ``finish_erasures``, then removes what its rows left in the files.
+        """
         with self._database.write() as connection:
             occupations.delete_occupation(connection, occupation)
+            erasing.ask_for_scrub(connection)
             cancelled = registrations.cancel_occupation(connection, occupation)
         for registration in cancelled:
             self._queue.cancel(registration)

@@ -112,6 +112,7 @@ class Stages:
                 manifest=trained.manifest,
                 registration=registration,
                 promote=promote,
+                trained_on=trained.head.example_digests,
             )
 
 

@@ -16,9 +16,10 @@ from service.jobs.preparation import Preparation
 from service.jobs.queue import RegistrationQueue
 from service.jobs.registering import JOBS_READY, Registrar
 from service.jobs.stages import Stages
-from service.registry import generation, registrations
+from service.registry import erasing, generation, registrations
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database, utc_now
+from service.registry.home import LOCK_FILE
 from service.settings import Settings, available_cpus
 from service.telemetry import logs, metrics
 
@@ -57,7 +58,7 @@ class TrainerProcess:
         home = self._settings.home.resolve()
         home.mkdir(parents=True, exist_ok=True)
         # A second service on the same home stands by: two workers would run the same jobs.
-        with (home / "trainer.lock").open("w") as lock:
+        with (home / LOCK_FILE).open("w") as lock:
             if not self._acquire(lock.fileno()):
                 return
             while not self._stopping.is_set():
@@ -119,6 +120,7 @@ class TrainerProcess:
 
     def _tick(self, database: Database, tuning: FineTuning) -> None:
         tuning.sweep()
+        erasing.finish_erasures(database)
         with database.read() as connection:
             counts = registrations.count_by_state(connection)
             active = registrations.active_ids(connection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from service.registry.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the child decided."""
+    """What the child decided, and the digests of the examples that it was given."""
 
     manifest: Mapping[str, Any]
     promote: bool
     reason: str
+    trained_on: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,13 @@ class Stored:
 def read_outcome(out: Path) -> Outcome:
     """Read what the child decided from the folder it wrote."""
     result = json.loads((out / "result.json").read_bytes())
-    return Outcome(result["manifest"], result["promote"], result["reason"])
+    rules = json.loads((out / HEAD_RULES).read_bytes())
+    return Outcome(
+        result["manifest"],
+        result["promote"],
+        result["reason"],
+        rules["example_digests"],
+    )
 
 
 def store(artifacts: ArtifactStore, out: Path, made: list[str]) -> Stored:
@@ -95,6 +102,7 @@ def publish(
         manifest=manifest,
         registration=registration,
         promote=promote,
+        trained_on=outcome.trained_on,
     )
     if not promote:
         _prefer_own_head(connection, job.occupation, registration, outcome)

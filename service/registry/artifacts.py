@@ -74,6 +74,17 @@ class ArtifactStore:
             _verify(folder, digest)
         return folder
 
+    def copy_to(self, target: ArtifactStore, digest: str) -> int:
+        """Copy an artifact to another store, checked at both ends; returns its size in bytes.
+
+        Raises ArtifactCorrupted when it is damaged here, and OSError when it cannot be written.
+        """
+        folder = self.open_local(digest)
+        files: dict[str, bytes | Path] = {name: folder / name for name in _names(folder)}
+        if target.put(files) != digest or not target.whole(digest):
+            raise ArtifactCorrupted(f"Artifact {digest[:12]} changed while it was copied.")
+        return sum((folder / name).stat().st_size for name in files)
+
     def remove(self, digest: str) -> None:
         """Remove an artifact from the store and from the cache."""
         if self._fs.exists(self._folder(digest)):
@@ -147,6 +158,10 @@ class ArtifactStore:
             raise ArtifactCorrupted(f"Artifact {digest[:12]} is not in the store.") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _names(folder: Path) -> list[str]:
+    return [entry["name"] for entry in json.loads((folder / _LISTING).read_bytes())]
 
 
 def _listing(files: Mapping[str, bytes | Path]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from service.domain.errors import StorageUnavailable
-from service.registry.tables import metadata
+from service.registry import migrations
 
 BUSY_TIMEOUT_MILLISECONDS = 15_000
 _WAL_RETRY_SECONDS = 0.01
+# Whoever scrubs comes again: nobody waits for it as long as for a write.
+_SCRUB_TIMEOUT_SECONDS = 2.0
 
 
 def utc_now() -> str:
@@ -31,21 +33,50 @@ def parse_time(value: str) -> datetime:
     return datetime.fromisoformat(value)
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite registry, None for another database."""
+    return _file_of(sa.make_url(url))
+
+
 class Database:
     """One engine with explicit read and write transactions."""
 
     def __init__(self, url: str) -> None:
         self.engine = _create_engine(url)
 
+    @property
+    def file(self) -> Path | None:
+        """The file of a SQLite registry, None for another database."""
+        return _file_of(self.engine.url)
+
     def create_schema(self) -> None:
-        """Create the tables that are missing; safe when several processes start at once."""
+        """Create the tables, or migrate those of an older release.
+
+        Safe when several processes start at once. Raises RegistryTooNew.
+        """
         with self.read() as connection:
-            existing = sa.inspect(connection).get_table_names()
-        if metadata.tables.keys() <= set(existing):
             # A later start takes no write lock: it would wait for the Trainer's.
-            return
+            if migrations.up_to_date(connection):
+                return
         with self.write() as connection:
-            metadata.create_all(connection)
+            migrations.bring_up_to_date(connection)
+
+    def scrub(self) -> bool:
+        """Leave nothing of deleted rows in a SQLite registry's files; False when others are busy.
+
+        ``secure_delete`` alone is not enough: cells that SQLite moved within its pages leave
+        copies, which only writing the file anew removes. Another database has its own ways.
+        """
+        if self.file is None:
+            return True
+        try:
+            with closing(sqlite3.connect(self.file, _SCRUB_TIMEOUT_SECONDS)) as connection:
+                connection.isolation_level = None
+                connection.execute("VACUUM")
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.OperationalError:
+            return False
+        return not busy
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -68,6 +99,10 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def _file_of(url: sa.URL) -> Path | None:
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 @contextmanager
@@ -113,3 +148,5 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # An accepted registration survives a power cut, not only a killed process.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+    # What was deleted or corrected does not stay in the file's unused parts.
+    connection.execute("PRAGMA secure_delete=ON")

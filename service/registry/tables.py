@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -73,8 +74,22 @@ versions = Table(
     Column("manifest", JSON, nullable=False),
     Column("registration", String(64), nullable=False),
     Column("created_at", String(32), nullable=False),
+    # Examples it was trained on that have been erased since.
+    Column("erased_examples", Integer, nullable=False, server_default="0"),
     # A stage may run again after a crash; it must not publish twice.
     UniqueConstraint("registration", "method"),
+)
+
+# What each version was trained on, so that an erasure finds the versions to mark.
+version_examples = Table(
+    "version_examples",
+    metadata,
+    Column("occupation", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64), primary_key=True),
+    ForeignKeyConstraint(
+        ["occupation", "number"], ["versions.occupation", "versions.number"], ondelete="CASCADE"
+    ),
 )
 
 # Outlives the occupation, so that a number is never given to two different versions.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
@@ -13,7 +13,13 @@ from service.domain.types import Method, ModelVersion
 from service.registry import generation
 from service.registry.database import parse_time, utc_now
 from service.registry.pages import Page, decode_cursor, encode_cursor
-from service.registry.tables import aliases, occupations, version_numbers, versions
+from service.registry.tables import (
+    aliases,
+    occupations,
+    version_examples,
+    version_numbers,
+    versions,
+)
 
 CHAMPION = "champion"
 
@@ -29,10 +35,11 @@ def publish(
     manifest: Mapping[str, Any],
     registration: str,
     promote: bool,
+    trained_on: Sequence[str] = (),
 ) -> int:
     """Publish a version and, with ``promote``, make it the champion; returns its number.
 
-    A registration publishes one version per method: called again, it returns the first number.
+    ``trained_on`` are the digests of its examples' texts. A registration publishes one version per method: called again, it returns the first number.
     Raises OccupationNotFound when the occupation was deleted meanwhile.
     """
     published = _number_of(connection, registration, method)
@@ -54,6 +61,7 @@ def publish(
             )
         except IntegrityError:
             raise OccupationNotFound("The occupation was deleted during its training.") from None
+        _record_examples(connection, occupation, published, trained_on)
     if promote:
         set_champion(connection, occupation, published)
     generation.bump(connection)
@@ -173,6 +181,25 @@ def prune(connection: Connection, occupation: str, keep: int) -> None:
     generation.bump(connection)
 
 
+def remove(connection: Connection, occupation: str, number: int) -> None:
+    """Remove one version; its number is not given again."""
+    connection.execute(
+        delete(versions).where(versions.c.occupation == occupation, versions.c.number == number)
+    )
+    generation.bump(connection)
+
+
+def _record_examples(
+    connection: Connection, occupation: str, number: int, digests: Sequence[str]
+) -> None:
+    rows = [
+        {"occupation": occupation, "number": number, "digest": digest}
+        for digest in sorted(set(digests))
+    ]
+    if rows:
+        connection.execute(insert(version_examples), rows)
+
+
 def _number_of(connection: Connection, registration: str, method: Method) -> int | None:
     return connection.execute(
         select(versions.c.number).where(
@@ -206,4 +233,5 @@ def _version(row: Row[Any]) -> ModelVersion:
         manifest=row.manifest,
         registration=row.registration,
         created_at=parse_time(row.created_at),
+        erased_examples=row.erased_examples,
     )

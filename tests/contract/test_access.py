@@ -97,7 +97,7 @@ def _expected(method: str, template: str, caller: str) -> set[int]:
 
 
 def _send(api: MountedApi, method: str, template: str, header: dict[str, str]) -> httpx.Response:
-    path = template.format(id="nothing", number=1)
+    path = template.format(id="nothing", number=1, example_id=1)
     body: dict[str, str] | None = {} if method in ("POST", "PUT") else None
     return api.client.request(method, path, headers=header, json=body)
 

@@ -22,6 +22,7 @@ ROUTES = {
     ("DELETE", "/v1/occupations/{id}"): "204",
     ("POST", "/v1/occupations/{id}/examples"): "202",
     ("GET", "/v1/occupations/{id}/examples"): "200",
+    ("DELETE", "/v1/occupations/{id}/examples/{example_id}"): "204",
     ("POST", "/v1/occupations/{id}/suggest"): "200",
     ("GET", "/v1/occupations/{id}/versions"): "200",
     ("GET", "/v1/occupations/{id}/versions/{number}"): "200",
@@ -169,4 +170,4 @@ def test_the_document_refuses_what_the_service_refuses() -> None:
 def test_every_documented_path_is_a_metric_label_of_its_own() -> None:
     table = path_table(create_app())
     for path in DOCUMENT.content["paths"]:
-        assert table.label(path.format(id="sommelier", number=3)) == path
+        assert table.label(path.format(id="sommelier", number=3, example_id=7)) == path

@@ -50,7 +50,7 @@ def _write_out(out: Path, mark: str) -> None:
         "encoder/encoder.json": json.dumps({"name": "tiny"}),
         "background.safetensors": f"the background for {mark}",
         "head.safetensors": f"the head for {mark}",
-        "head.json": "{}",
+        "head.json": json.dumps({"example_digests": []}),
         "result.json": json.dumps(result),
     }
     for name, content in contents.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
 
 from service.api.context import Context, Cursor, Idempotency, Limit
 from service.api.replies import accepted, occupation_fields, version_metrics
@@ -17,7 +19,7 @@ from service.api.schemas import (
     RegistrationOut,
 )
 from service.domain.types import Method
-from service.registry import occupations, versions
+from service.registry import erasing, occupations, versions
 
 router = APIRouter(prefix="/v1/occupations", tags=["occupations"])
 
@@ -100,3 +102,16 @@ def list_examples(
         for stored in page.items
     ]
     return ExamplesOut(items=items, next_cursor=page.next_cursor)
+
+
+@router.delete("/{id}/examples/{example_id}", status_code=204, summary="Erase an example for good")
+def erase_example(
+    id: str, example_id: Annotated[int, Path(ge=1, le=2**63 - 1)], context: Context
+) -> None:
+    """Erase an example, by the `id` that the list gives it; no copy of its text is kept.
+
+    Versions that were trained on it go on answering, and say so in `erased_examples`; add
+    examples to train one without it. A 409 while a registration of the occupation runs.
+    """
+    with context.database.write() as connection:
+        erasing.erase_examples(connection, id, [example_id])

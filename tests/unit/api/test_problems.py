@@ -12,12 +12,21 @@ from service.domain.errors import FieldError, InvalidFields, VocationError
 # What goes wrong where no caller waits: in the Trainer, at the start, in a stage, in a command.
 _NEVER_SENT = (
     errors.ArtifactCorrupted,
+    errors.BackupDamaged,
+    errors.BackupFailed,
+    errors.BackupRefused,
     errors.DeviceUnavailable,
     errors.EncoderUnusable,
+    errors.FileExists,
     errors.KeyExists,
     errors.KeyNotFound,
     errors.NoKeyConfigured,
+    errors.RegistryNotFound,
+    errors.RegistryTooNew,
+    errors.RestoreFailed,
+    errors.RestoreRefused,
     errors.TrainingFailed,
+    errors.VersionInUse,
 )
 
 

@@ -7,11 +7,9 @@ import pytest
 
 from service.domain.errors import KeyExists, KeyNotFound
 from service.domain.keys import Key, KeyScope, make_key
-from service.registry import generation, keys, occupations
+from service.registry import generation, keys
 from service.registry.database import Database
-from service.registry.tables import metadata
 from tests.support.keys import add_key
-from tests.support.make import add_occupation
 
 
 def listed(database: Database) -> dict[str, Key]:
@@ -133,19 +131,3 @@ def test_a_revoked_key_still_says_that_there_are_keys(database: Database) -> Non
     with database.write() as connection:
         keys.revoke_key(connection, "bot")
         assert keys.any_key(connection)
-
-
-def test_a_home_from_before_there_were_keys_gets_its_table_and_keeps_the_rest(home: Path) -> None:
-    old = Database(f"sqlite:///{home / 'registry.sqlite'}")
-    older = [table for name, table in metadata.tables.items() if name != "keys"]
-    with old.write() as connection:
-        metadata.create_all(connection, tables=older)
-        add_occupation(connection, "sommelier")
-    old.close()
-    opened = Database(f"sqlite:///{home / 'registry.sqlite'}")
-    opened.create_schema()
-    add_key(opened, "bot", KeyScope.CLASSIFY)
-    with opened.read() as connection:
-        assert occupations.get_occupation(connection, "sommelier").id == "sommelier"
-    assert set(listed(opened)) == {"bot"}
-    opened.close()
