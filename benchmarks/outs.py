@@ -57,6 +57,7 @@ class FitHead(Protocol):
         *,
         prevalence: float,
         hints: Embeddings,
+        suggested: Labels,
     ) -> HeadFit:
         """The fitted head."""
         ...
@@ -69,8 +70,32 @@ def fit_served_head(
     *,
     prevalence: float,
     hints: Embeddings,
+    suggested: Labels,
 ) -> HeadFit:
-    """What registration fits."""
+    """What a registration fits that is told which examples were suggested."""
+    with patch.multiple(head, **_UNREAD):
+        return fit_head(
+            examples,
+            labels,
+            background,
+            prevalence=prevalence,
+            seed=0,
+            hints=hints,
+            suggested=suggested,
+        )
+
+
+def fit_untold_head(
+    examples: Embeddings,
+    labels: Labels,
+    background: Embeddings,
+    *,
+    prevalence: float,
+    hints: Embeddings,
+    suggested: Labels,
+) -> HeadFit:
+    """What a registration fits that is not told."""
+    del suggested
     with patch.multiple(head, **_UNREAD):
         return fit_head(examples, labels, background, prevalence=prevalence, seed=0, hints=hints)
 
@@ -82,8 +107,10 @@ def fit_gentle_head(
     *,
     prevalence: float,
     hints: Embeddings,
+    suggested: Labels,
 ) -> HeadFit:
     """`fit_head` with the three functions replaced."""
+    del suggested
     with patch.multiple(
         head,
         **_UNREAD,
@@ -94,7 +121,8 @@ def fit_gentle_head(
         return fit_head(examples, labels, background, prevalence=prevalence, seed=0, hints=hints)
 
 
-def _class_weights(labels: Labels, shares: Floats) -> Floats:
+def _class_weights(labels: Labels, shares: Floats, suggested: Labels | None) -> Floats:
+    del suggested
     size_in, size_out = float(shares[labels].sum()), float(shares[~labels].sum())
     pairs = min(size_in, size_out, MOST_PAIRS)
     each_in = (IN_WEIGHT + IN_WEIGHT_PER_PAIR * pairs) / size_in
@@ -140,4 +168,8 @@ def _population(
     )
 
 
-HEADS: dict[str, FitHead] = {"served": fit_served_head, "gentle": fit_gentle_head}
+HEADS: dict[str, FitHead] = {
+    "served": fit_served_head,
+    "untold": fit_untold_head,
+    "gentle": fit_gentle_head,
+}

@@ -92,18 +92,21 @@ class Draw:
     rest_by_label: tuple[Places, Places]
     fits: dict[bytes, HeadFit]
 
-    def fit(self, labelled: Places) -> HeadFit:
+    def fit(self, labelled: Places, *, suggested: bool) -> HeadFit:
         """The head of the start and some labelled rows, fitted once."""
         rows, task = np.concatenate([self.first, labelled]), self.task
-        if rows.tobytes() not in self.fits:
-            self.fits[rows.tobytes()] = self.head(
+        told = np.arange(len(rows)) >= (len(self.first) if suggested else len(rows))
+        key = rows.tobytes() + told.tobytes()
+        if key not in self.fits:
+            self.fits[key] = self.head(
                 task.embeddings[rows],
                 task.inside[rows],
                 self.crowd,
                 prevalence=task.prevalence,
                 hints=task.name_embedding,
+                suggested=told,
             )
-        return self.fits[rows.tobytes()]
+        return self.fits[key]
 
     def random(self, count: int) -> Places:
         """The first rows of the pool, which is in random order."""
@@ -118,7 +121,7 @@ class Draw:
         labelled = NOTHING
         for _ in range(rounds):
             left = self.pool[~np.isin(self.pool, labelled)]
-            fit = self.fit(labelled)
+            fit = self.fit(labelled, suggested=True)
             rows = np.concatenate([self.first, labelled])
             candidates = self.task.embeddings[left]
             situation = Situation(
@@ -186,7 +189,9 @@ def run(
 def judge(one: Draw, labelled: Places, key: tuple[str, int, str, str, int]) -> Cell:
     """Refit with some labels, and measure on the judged half."""
     head, start, way, name, seed = key
-    task, fit = one.task, one.fit(labelled)
+    # Whatever is neither random nor drawn by label was chosen by a strategy.
+    drawn = way in RANDOM or way in BALANCED
+    task, fit = one.task, one.fit(labelled, suggested=not drawn)
     truth = task.inside[task.judged]
     logits = (task.embeddings[task.judged] @ fit.weights).astype(np.float64) + fit.bias
     scores = sigmoid(logits)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from service.domain.errors import FieldError
@@ -28,8 +35,34 @@ def _storable(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_storable)]
-LongText = Annotated[str, Field(max_length=MAX_CHARACTERS), AfterValidator(_storable)]
+def _whole(value: object) -> object:
+    # To JSON Schema 3.0 is an integer (2020-12 validation, section 6.1.1), and some clients write
+    # their integers so.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# What `_storable` asks for, as far as a pattern can say it.
+_NO_NUL: dict[str, Any] = {"pattern": "^[^\\u0000]*$"}
+Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra=_NO_NUL)]
+LongText = Annotated[
+    str,
+    Field(max_length=MAX_CHARACTERS, json_schema_extra=_NO_NUL),
+    AfterValidator(_storable),
+]
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+# The two forms of an experience, for who reads the document: the validator below holds them.
+_GIVEN: dict[str, Any] = {"type": "string", "pattern": r"\S"}
+_NULL = {"type": "null"}
+_FORMS: dict[str, Any] = {
+    "anyOf": [
+        {
+            "required": ["text"],
+            "properties": {"text": _GIVEN, "title": _NULL, "company": _NULL, "description": _NULL},
+        },
+        {"required": ["title"], "properties": {"title": _GIVEN, "text": _NULL}},
+    ]
+}
 
 
 def field_error(detail: str, *fields: str) -> PydanticCustomError:
@@ -45,6 +78,8 @@ class Strict(BaseModel):
 
 class ExperienceFields(Strict):
     """``text``, or ``title`` with optional ``company`` and ``description``."""
+
+    model_config = ConfigDict(json_schema_extra=_FORMS)
 
     title: LongText | None = Field(default=None, description="Job title.")
     company: LongText | None = Field(default=None, description="Employer.")

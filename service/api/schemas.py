@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from service.api.fields import OCCUPATION_ID, ExperienceFields, Strict, Text, field_error
+from service.api.fields import OCCUPATION_ID, ExperienceFields, Strict, Text, Whole, field_error
 from service.domain.types import Example, Label, Method, NewOccupation, RegistrationState, Stage
 from service.inference.suggestions import Reason
 from service.jobs.registering import MAX_EXAMPLES, MIN_IN_EXAMPLES
@@ -21,13 +21,23 @@ class ExampleIn(ExperienceFields):
     """An experience with its label."""
 
     label: Literal["in", "out"]
+    suggested: bool = Field(
+        default=False,
+        description="Whether `suggest` chose it: then it is no sample of what will be scored, and "
+        "the score and its threshold are not calibrated on it.",
+    )
 
     def example(self) -> Example:
         """The example as the domain knows it."""
-        return Example(self.experience(), Label(self.label))
+        return Example(self.experience(), Label(self.label), self.suggested)
 
 
 Examples = Annotated[list[ExampleIn], Field(min_length=1, max_length=MAX_EXAMPLES)]
+# As far as a schema can say it: that they must differ too is for the validator.
+_SUFFICE: dict[str, Any] = {
+    "contains": {"required": ["label"], "properties": {"label": {"const": "in"}}},
+    "minContains": MIN_IN_EXAMPLES,
+}
 
 
 class Training(Strict):
@@ -46,7 +56,7 @@ class NewOccupationIn(Strict):
     id: OccupationId = Field(description="Lower case letters, digits and dashes.")
     name: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     description: Annotated[Text, Field(max_length=5000)] = ""
-    examples: Examples
+    examples: Examples = Field(json_schema_extra=_SUFFICE)
     prevalence: float = Field(
         default=0.05,
         gt=0,
@@ -101,8 +111,8 @@ class SuggestIn(Strict):
     """The body of ``POST /v1/occupations/{id}/suggest``."""
 
     experiences: list[ExperienceToLabel] = Field(min_length=1, max_length=MAX_CANDIDATES)
-    limit: int = Field(default=16, ge=1, le=MAX_SUGGESTIONS, description="Most suggestions.")
-    version: int | None = Field(
+    limit: Whole = Field(default=16, ge=1, le=MAX_SUGGESTIONS, description="Most suggestions.")
+    version: Whole | None = Field(
         default=None,
         ge=1,
         le=2_147_483_647,
@@ -113,7 +123,7 @@ class SuggestIn(Strict):
 class ChampionIn(Strict):
     """The body of ``PUT /v1/occupations/{id}/champion``."""
 
-    version: int = Field(ge=1, le=2_147_483_647)
+    version: Whole = Field(ge=1, le=2_147_483_647)
 
 
 class PublishedVersionOut(BaseModel):
@@ -186,6 +196,9 @@ class VersionOut(BaseModel):
     encoder: str
     registration: str
     metrics: dict[str, Any]
+    erased_examples: int = Field(
+        description="Examples it was trained on that have been erased since."
+    )
     created_at: datetime
 
 
@@ -214,6 +227,7 @@ class ExampleOut(BaseModel):
 
     id: int
     label: Label
+    suggested: bool
     title: str | None
     company: str | None
     description: str | None

@@ -97,10 +97,14 @@ class Experience:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An experience with its label (``in`` or ``out``)."""
+    """An experience with its label (``in`` or ``out``).
+
+    ``suggested`` ones were chosen for a label, and are no sample of what will be scored.
+    """
 
     experience: Experience
     label: Label
+    suggested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,8 @@ class ModelVersion:
     manifest: Mapping[str, Any]
     registration: str
     created_at: datetime
+    # Examples it was trained on that have been erased since.
+    erased_examples: int = 0
 
 
 @dataclass(frozen=True, slots=True)

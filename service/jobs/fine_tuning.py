@@ -18,6 +18,7 @@ from service.domain.errors import (
     VocationError,
 )
 from service.domain.types import Method, Stage
+from service.inference.encoder_cache import BACKGROUND_TENSORS
 from service.jobs.training_child import Ended, run_child
 from service.jobs.tuned_version import discard, publish, read_outcome, store
 from service.registry import encoders, occupations, registrations, versions
@@ -139,14 +140,20 @@ class FineTuning:
                 {
                     "text": item.example.experience.rendered,
                     "label": item.example.label.value,
+                    "suggested": item.example.suggested,
                     "digest": item.example.experience.digest,
                 }
                 for item in examples
             ],
             "background": [row.rendered for row in background],
+            "base_background": str(
+                self._artifacts.open_local(base.background_digest) / BACKGROUND_TENSORS
+            ),
             "prevalence": occupation.prevalence,
             "method": job.method.value,
             "tuned_layers": self._settings.tuned_layers,
+            # Tuning every layer takes minutes a fold.
+            "fold_repeats": 1 if self._settings.tuned_layers == "all" else 2,
             "threads": available_cpus(),
         }
         folder = self._jobs / registration

@@ -44,7 +44,7 @@ def _found(connection: Connection) -> int:
 
 
 def _mark_erasures(connection: Connection) -> None:
-    """From 0 to 1: what versions were trained on, and how much of it was erased."""
+    """From 0 to 1: what versions were trained on, how much of it was erased, what was suggested."""
     # As the tables were at this step: later releases change what `service.registry.tables` says.
     connection.exec_driver_sql(
         "ALTER TABLE versions ADD COLUMN erased_examples INTEGER DEFAULT '0' NOT NULL"
@@ -54,6 +54,9 @@ def _mark_erasures(connection: Connection) -> None:
         "digest VARCHAR(64) NOT NULL, PRIMARY KEY (occupation, number, digest), "
         "FOREIGN KEY (occupation, number) REFERENCES versions (occupation, number) "
         "ON DELETE CASCADE)"
+    )
+    connection.exec_driver_sql(
+        "ALTER TABLE examples ADD COLUMN suggested BOOLEAN DEFAULT '0' NOT NULL"
     )
     # What was there when a version was published: it may be more than the version was trained on,
     # but never less of what researchers sent.

@@ -125,6 +125,7 @@ def put_examples(
             "description": experience.description,
             "text": experience.text,
             "label": example.label.value,
+            "suggested": example.suggested,
             "origin": origin.value,
             "updated_at": now,
         }
@@ -220,4 +221,4 @@ def _example(row: Row[Any]) -> StoredExample:
     experience = Experience(
         title=row.title, company=row.company, description=row.description, text=row.text
     )
-    return StoredExample(row.id, Example(experience, Label(row.label)))
+    return StoredExample(row.id, Example(experience, Label(row.label), row.suggested))

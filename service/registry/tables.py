@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -54,6 +55,8 @@ examples = Table(
     Column("description", Text),
     Column("text", Text),
     Column("label", String(8), nullable=False),
+    # Chosen for a label, so no sample of what will be scored.
+    Column("suggested", Boolean, nullable=False, server_default="0"),
     # Who said so last: a bundled file gives way to a researcher's correction.
     Column("origin", String(16), nullable=False),
     Column("created_at", String(32), nullable=False),

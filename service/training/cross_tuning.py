@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.inference.encoder import Encoder
 from service.training.gate import FoldScores, make_folds, score_fold, standing_background
@@ -21,29 +22,30 @@ class CrossTuning:
 
     ``texts`` are those that the tuner must know, in this order: what is tuned on, the background,
     the hints. ``rows`` are the examples among them, ``labels`` bool[len(rows)] theirs.
+    ``crowd_embeddings`` float32[len(crowd), d] are the background's by ``base``.
     """
 
     def __init__(
         self,
         chosen: TrainingTexts,
         crowd: Sequence[str],
+        crowd_embeddings: NDArray[np.float32],
         hints: Sequence[str],
         base: Encoder,
         settings: TuningSettings,
     ) -> None:
-        own = len(chosen.texts) - chosen.borrowed
+        own = chosen.judged
         self.rows = list(range(own))
         self.labels = chosen.labels[:own]
-        self.folds = make_folds(self.labels, SPLITS, 1, settings.seed)
+        self.folds = make_folds(self.labels, SPLITS, settings.fold_repeats, settings.seed)
         self._settings = replace(settings, steps=settings.fold_steps)
         self._chosen = chosen
         self._size = len(chosen.texts)
         self.texts = [*chosen.texts, *crowd, *hints]
         self._hints = range(self._size + len(crowd), len(self.texts))
-        embeddings = base.encode([*chosen.texts[:own], *crowd, *hints]).embeddings
-        self._examples, self._crowd, self._hint_embeddings = np.split(
-            embeddings, [own, own + len(crowd)]
-        )
+        embeddings = base.encode([*chosen.texts[:own], *hints]).embeddings
+        self._examples, self._hint_embeddings = np.split(embeddings, [own])
+        self._crowd = crowd_embeddings
         # Decided by the champion's encoder, for both.
         self._standing = np.flatnonzero(
             standing_background(self._examples[self.labels], self._crowd)
@@ -53,14 +55,14 @@ class CrossTuning:
         self, tuner: Tuner, report: Callable[[float], None]
     ) -> tuple[list[FoldScores], list[FoldScores]]:
         """Scores by fold of the champion (a head on the base encoder) and the challenger."""
-        borrowed = list(range(len(self.rows), self._size))
+        always = list(range(len(self.rows), self._size))
         champion, challenger = [], []
         for number, fold in enumerate(self.folds):
             crowd = self._crowd[self._standing]
             champion.append(
                 score_fold(self._examples, self.labels, crowd, self._hint_embeddings, fold)
             )
-            train = [*fold.train.tolist(), *borrowed]
+            train = [*fold.train.tolist(), *always]
             tuner.start_again()
             tuner.train(
                 train,

@@ -23,6 +23,8 @@ RIDGE = 0.2
 IN_WEIGHT, IN_WEIGHT_PER_PAIR = 0.05, 0.001
 OUT_WEIGHT, OUT_WEIGHT_PER_PAIR = 0.15, 0.0025
 MOST_PAIRS = 400
+# So many suggested `out` examples weigh half of what drawn ones may in total; docs/less-labelling.md.
+SUGGESTED_PRIOR_ROWS = 32.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,26 @@ class Discriminant:
     held_out: Floats
 
 
-def class_weights(labels: NDArray[np.bool_], shares: Floats) -> Floats:
+def class_weights(
+    labels: NDArray[np.bool_], shares: Floats, suggested: NDArray[np.bool_] | None = None
+) -> Floats:
     """Weights float64[n] of examples by which each class weighs what this module says in total.
 
     Args:
         labels: bool[n], true for `in`; at least one is.
         shares: float64[n], 1 divided by the number of copies of the example's text.
+        suggested: bool[n], true for examples that were chosen for a label. Those that are `out`
+            are no sample of what is outside but its hardest part: they weigh less, and the class
+            weighs what it does without them.
     """
-    size_in, size_out = float(shares[labels].sum()), float(shares[~labels].sum())
+    chosen = np.zeros_like(labels) if suggested is None else suggested & ~labels
+    drawn = ~labels & ~chosen
+    size_in, size_out = float(shares[labels].sum()), float(shares[drawn].sum())
     pairs = min(size_in, size_out, MOST_PAIRS)
     each_in = (IN_WEIGHT + IN_WEIGHT_PER_PAIR * pairs) / size_in
     each_out = (OUT_WEIGHT + OUT_WEIGHT_PER_PAIR * pairs) / max(size_out, 1.0)
-    weights: Floats = shares * np.where(labels, each_in, each_out)
+    each_chosen = OUT_WEIGHT / (float(shares[chosen].sum()) + SUGGESTED_PRIOR_ROWS)
+    weights: Floats = shares * np.select([labels, drawn], [each_in, each_out], each_chosen)
     return weights
 
 

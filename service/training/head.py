@@ -118,6 +118,7 @@ def fit_head(
     seed: int,
     groups: NDArray[np.intp] | None = None,
     hints: Embeddings | None = None,
+    suggested: NDArray[np.bool_] | None = None,
 ) -> HeadFit:
     """Fit weights, calibration, threshold and the `uncertain` rules of one head.
 
@@ -130,6 +131,9 @@ def fit_head(
         groups: intp[n], equal for copies of a text; by default equal embeddings are copies.
         hints: float32[k, d] unit-length embeddings of the occupation's name and the like: they
             pull the direction as positives do, but calibrate nothing, since nobody scores them.
+        suggested: bool[n], true for examples that were suggested for a label (default: none).
+            They teach the direction and calibrate nothing, for they are no sample of what will
+            be scored; `in` ones do where fewer than 4 others are left.
 
     Raises:
         ValueError: if shapes disagree, values are not finite, the prevalence is not strictly
@@ -144,7 +148,8 @@ def fit_head(
         raise ValueError(message)
     # One thread: sums in another order would give other bytes.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _fit(examples, labels, background, hints, prevalence, seed, copies)
+        chosen = np.zeros_like(labels) if suggested is None else suggested
+        return _fit(examples, labels, background, hints, prevalence, seed, copies, chosen)
 
 
 def _fit(
@@ -155,15 +160,17 @@ def _fit(
     prevalence: float,
     seed: int,
     copies: NDArray[np.intp],
+    suggested: NDArray[np.bool_],
 ) -> HeadFit:
     """Fit with checked arguments on one thread."""
     shares = 1.0 / np.bincount(copies)[copies]  # copies of a text count once
     kept = background[unlike_positives(examples[labels], copies[labels], background)]
-    line = uncalibrated_line(examples, labels, kept, hints, shares, copies)
+    line = uncalibrated_line(examples, labels, kept, hints, shares, copies, suggested)
+    sampled = _sampled(labels, shares, suggested)
     evidence = (
-        line.held_out[: len(examples)],
-        labels,
-        shares,
+        line.held_out[: len(examples)][sampled],
+        labels[sampled],
+        shares[sampled],
         line.held_out[len(examples) : len(examples) + len(kept)],
         prevalence,
     )
@@ -180,8 +187,8 @@ def _fit(
         chances,
         population.outcomes,
         population.weights,
-        units=np.concatenate([copies, copies.max() + 1 + rest]),
-        strata=np.concatenate([labels.astype(np.intp), np.full_like(rest, 2)]),
+        units=np.concatenate([copies[sampled], copies.max() + 1 + rest]),
+        strata=np.concatenate([labels[sampled].astype(np.intp), np.full_like(rest, 2)]),
         seed=seed,
     )
     return HeadFit(
@@ -204,6 +211,15 @@ def _fit(
     )
 
 
+def _sampled(
+    labels: NDArray[np.bool_], shares: Floats, suggested: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which examples calibrate, bool[n]: those that nobody chose, and enough of the `in` ones."""
+    if float(shares[labels & ~suggested].sum()) >= FEWEST_POSITIVES:
+        return ~suggested
+    return labels | ~suggested
+
+
 def uncalibrated_line(
     examples: Embeddings,
     labels: NDArray[np.bool_],
@@ -211,12 +227,14 @@ def uncalibrated_line(
     hints: Embeddings,
     shares: Floats,
     copies: NDArray[np.intp],
+    suggested: NDArray[np.bool_] | None = None,
 ) -> Discriminant:
     """The uncalibrated linear score; its held-out scores: examples, background, then hints."""
     rest, extra = len(background), len(hints)
     labelled = class_weights(
         np.concatenate([labels, np.full(extra, fill_value=True)]),
         np.concatenate([shares, np.ones(extra)]),
+        None if suggested is None else np.concatenate([suggested, np.zeros(extra, dtype=np.bool_)]),
     )
     return fit_discriminant(
         rows=np.concatenate([examples, background, hints]).astype(np.float64),

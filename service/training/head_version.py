@@ -56,6 +56,7 @@ def train_head(
         prevalence=prevalence,
         seed=SEED,
         hints=encoder.encode([name]).embeddings,
+        suggested=np.array([example.suggested for example in ordered]),
     )
     fitted = time.perf_counter()
     head = Head(
@@ -74,6 +75,7 @@ def train_head(
             "digest": data_digest(ordered),
             "examples_in": int(labels.sum()),
             "examples_out": int((~labels).sum()),
+            "suggested": sum(example.suggested for example in ordered),
             "background": fit.metrics.background,
             "background_set_aside": fit.metrics.background_set_aside,
             "prevalence": prevalence,
@@ -111,5 +113,8 @@ def _metrics(metrics: HeadMetrics) -> dict[str, dict[str, float]]:
 
 def data_digest(examples: Sequence[Example]) -> str:
     """SHA-256 over the labelled texts in a fixed order: equal data, equal digest."""
-    rows = sorted((example.experience.digest, example.label.value) for example in examples)
+    rows = sorted(
+        (example.experience.digest, example.label.value, *(["suggested"] * example.suggested))
+        for example in examples
+    )
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -17,7 +17,8 @@ from service.training.tuning import TuningSettings
 class Job:
     """What ``job.json`` says. ``source`` holds the base encoder's weights in safetensors.
 
-    ``name`` is the occupation's, a hint for the head as in the ``head`` method. ``base_encoder`` is its artifact as served; ``method`` is ``auto``, where the gate decides, or
+    ``base_background`` is the file of the background's embeddings by the base encoder; without it
+    they are computed. ``name`` is the occupation's, a hint for the head as in the ``head`` method. ``base_encoder`` is its artifact as served; ``method`` is ``auto``, where the gate decides, or
     ``setfit``, which promotes. The other fields of `TuningSettings` may stand there too.
     """
 
@@ -27,6 +28,7 @@ class Job:
     name: str | None
     examples: tuple[Example, ...]
     background: tuple[str, ...]
+    base_background: Path | None
     prevalence: float
     method: Literal["auto", "setfit"]
     settings: TuningSettings = field(default_factory=TuningSettings)
@@ -45,10 +47,11 @@ def read_job(path: Path) -> Job:
         encoder_name=content["encoder_name"],
         name=content.get("name"),
         examples=tuple(
-            Example(Experience(text=row["text"]), Label(row["label"]))
+            Example(Experience(text=row["text"]), Label(row["label"]), row.get("suggested", False))
             for row in content["examples"]
         ),
         background=tuple(content["background"]),
+        base_background=Path(known) if (known := content.get("base_background")) else None,
         prevalence=content["prevalence"],
         method=content["method"],
         settings=settings,

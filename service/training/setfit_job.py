@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
+from service.domain.errors import EncoderUnusable
 from service.domain.types import Label
 from service.inference.encoder import Encoder, SideBySide, load_encoder
 from service.inference.encoder_cache import BACKGROUND_TENSORS
@@ -51,7 +52,9 @@ def run_job(job: Job, out: Path, report: Report) -> None:
     with clock.stage("train"):
         base = load_encoder(job.base_encoder, "", side_by_side)
         model = load_model(job.source)
-        own = CrossTuning(chosen, crowd[:GATE_ROWS], hints, base, job.settings)
+        judging = crowd[:GATE_ROWS]
+        known = _background_embeddings(job, base, judging)
+        own = CrossTuning(chosen, judging, known, hints, base, job.settings)
         tuner = make_tuner(model, own.texts, job.settings)
         if tuner.fallback is not None:
             job = replace(job, settings=replace(job.settings, tuned_layers="all"))
@@ -112,11 +115,23 @@ def _texts(job: Job) -> tuple[TrainingTexts, list[str]]:
         job.background,
         most=job.settings.most_texts,
         seed=job.settings.seed,
+        suggested={e.experience.rendered for e in job.examples if e.suggested},
     )
     known = {*texts, *chosen.texts}
     free = sorted({text for text in job.background if text not in known})
     order = np.random.default_rng(job.settings.seed).permutation(len(free))
     return chosen, [free[row] for row in order[:CALIBRATION_ROWS]]
+
+
+def _background_embeddings(job: Job, base: Encoder, crowd: Sequence[str]) -> NDArray[np.float32]:
+    """The base encoder's float32[len(crowd), d], read where they stand with the encoder."""
+    if job.base_background is None:
+        return base.encode(crowd).embeddings
+    stored = load_file(job.base_background)["embeddings"]
+    if len(stored) != len(job.background):
+        raise EncoderUnusable("The base encoder's background has other rows than the job's.")
+    row_of = {text: row for row, text in enumerate(job.background)}
+    return np.ascontiguousarray(stored[[row_of[text] for text in crowd]])
 
 
 def _frozen(model: Any, trunk_layers: int | None) -> dict[str, torch.Tensor]:
@@ -158,6 +173,7 @@ def _head(
         held_out_labels,
         prevalence=job.prevalence,
         seed=job.settings.seed,
+        suggested=np.array([example.suggested for example in ordered]),
     )
     head = Head(
         weights=fit.weights,

@@ -92,11 +92,11 @@ def token_ids(model: SentenceTransformer, texts: Sequence[str], max_tokens: int)
 
 @torch.no_grad()
 def trunk_states(
-    model: SentenceTransformer, trunk_layers: int, ids: Sequence[Tensor]
+    model: SentenceTransformer, trunk_layers: int, ids: Sequence[Tensor], *, bfloat16: bool = False
 ) -> list[Tensor]:
     """The output float32[n_i, d] of the first ``trunk_layers`` layers for each text.
 
-    Without dropout, like everything that is frozen.
+    Without dropout, like everything that is frozen; ``bfloat16`` rounds its matrix products.
     """
     network: Any = model[0].auto_model
     stack, layers = _stack(model), encoder_layers(model)
@@ -111,8 +111,9 @@ def trunk_states(
                 padding_value=float(network.config.pad_token_id or 0),
             )
             mask = _mask([len(ids[row]) for row in chunk])
-            hidden = network(input_ids=padded, attention_mask=mask).last_hidden_state
-            for row, output in zip(chunk, hidden, strict=True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                hidden = network(input_ids=padded, attention_mask=mask).last_hidden_state
+            for row, output in zip(chunk, hidden.float(), strict=True):
                 states[row] = output[: len(ids[row])].clone()
     finally:
         stack.layer = layers

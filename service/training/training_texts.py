@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,8 @@ class TrainingTexts:
     """What is tuned on: distinct ``texts`` with ``labels`` bool[n], true for `in`.
 
     Counts of what was left out: further copies, texts under both labels, and texts above the cap.
-    ``borrowed`` background texts stand at the end as `out` when the examples have none.
+    ``borrowed`` background texts stand at the end as `out` when the examples have none;
+    ``suggested`` examples that are `out` stand there too: they teach, and nobody is judged by them.
     """
 
     texts: tuple[str, ...]
@@ -29,6 +30,12 @@ class TrainingTexts:
     contradictory: int
     above_cap: int
     borrowed: int
+    suggested: int = 0
+
+    @property
+    def judged(self) -> int:
+        """How many texts, from the first on, folds may leave out and judge by."""
+        return len(self.texts) - self.borrowed - self.suggested
 
 
 def choose_texts(
@@ -38,6 +45,7 @@ def choose_texts(
     *,
     most: int,
     seed: int,
+    suggested: Collection[str] = (),
 ) -> TrainingTexts:
     """Choose what to tune on; the same rows in any order give the same texts.
 
@@ -50,6 +58,7 @@ def choose_texts(
         background: texts that may stand for the other class.
         most: texts to choose at most; more are sampled down, evenly by class.
         seed: of every choice.
+        suggested: the texts among them that were chosen for a label.
 
     Raises:
         TrainingFailed: with fewer than four distinct `in` texts.
@@ -59,7 +68,11 @@ def choose_texts(
         given.setdefault(text, set()).add(label)
     contradictory = sum(len(found) > 1 for found in given.values())
     inside = [text for text, found in given.items() if found == {True}]
-    outside = [text for text, found in given.items() if found == {False}]
+    outside = sorted(
+        (text for text, found in given.items() if found == {False}),
+        key=lambda text: (text in suggested, text),
+    )
+    drawn = sum(text not in suggested for text in outside)
     if len(inside) < FEWEST_POSITIVES:
         raise TrainingFailed(
             f"{len(inside)} distinct `in` examples whose text is not also labelled `out`; "
@@ -73,18 +86,20 @@ def choose_texts(
         free = sorted({text for text in background if text not in known})
         borrowed = min(len(inside), MOST_BORROWED, len(free))
         outside = [free[row] for row in sorted(generator.permutation(len(free))[:borrowed])]
+        drawn = borrowed
     if not outside:
         raise TrainingFailed("There are no `out` examples, and no background to stand for them.")
     counts = shared_out([len(inside), len(outside)], most)
-    chosen = [
-        [group[row] for row in sorted(generator.permutation(len(group))[:count])]
+    rows = [
+        sorted(generator.permutation(len(group))[:count].tolist())
         for group, count in zip((inside, outside), counts, strict=True)
     ]
     return TrainingTexts(
-        texts=(*chosen[0], *chosen[1]),
+        texts=(*(inside[row] for row in rows[0]), *(outside[row] for row in rows[1])),
         labels=np.arange(sum(counts)) < counts[0],
         copies=len(texts) - len(given),
         contradictory=contradictory,
         above_cap=distinct + borrowed - sum(counts),
         borrowed=borrowed,
+        suggested=sum(row >= drawn for row in rows[1]),
     )

@@ -47,6 +47,7 @@ def fit_tuned_head(
     *,
     prevalence: float,
     seed: int,
+    suggested: NDArray[np.bool_] | None = None,
 ) -> HeadFit:
     """Fit the direction on the served embeddings, the rest on held-out scores.
 
@@ -61,12 +62,13 @@ def fit_tuned_head(
         held_out_labels: bool[h], at least one true.
         prevalence: expected share of positives.
         seed: seeds the intervals' redraws.
+        suggested: bool[n], true for examples that were suggested for a label (`fit_head`).
     """
     with threadpool_limits(limits=1, user_api="blas"):
         shares = 1.0 / np.bincount(copies)[copies]
         kept = background[unlike_positives(examples[labels], copies[labels], background)]
         rest = len(kept)
-        line = uncalibrated_line(examples, labels, kept, hints, shares, copies)
+        line = uncalibrated_line(examples, labels, kept, hints, shares, copies, suggested)
         positives = float(held_out_labels.sum())
         evidence = (
             held_out,

@@ -54,6 +54,7 @@ def tuned_manifest(
             "contradictory": chosen.contradictory,
             "above_cap": chosen.above_cap,
             "borrowed_background": chosen.borrowed,
+            "suggested": sum(example.suggested for example in job.examples),
             "background": background,
             "prevalence": job.prevalence,
             "name": job.name,

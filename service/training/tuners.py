@@ -67,7 +67,8 @@ class TopTuner:
                 "or all."
             )
         self.trunk_layers: int | None = count - tuned
-        states = trunk_states(model, count - tuned, token_ids(model, texts, settings.max_tokens))
+        ids = token_ids(model, texts, settings.max_tokens)
+        states = trunk_states(model, count - tuned, ids, bfloat16=settings.bfloat16)
         self._width = int(model.get_sentence_embedding_dimension() or 0)
         self._top = CachedTop(model, count - tuned, states, bfloat16=settings.bfloat16)
         self._base = {name: value.clone() for name, value in self._top.layers.state_dict().items()}

@@ -34,17 +34,19 @@ class TuningSettings:
 
     ``tuned_layers`` top layers are trained, or ``all`` of the encoder with setfit's own pairs.
     ``fold_steps`` are those of each fold of the gate: as many as ``steps``, or the held-out scores
-    that calibrate would be of a gentler tuning than the one that is served. Training texts are
+    that calibrate would be of a gentler tuning than the one that is served. The gate's folds are
+    drawn ``fold_repeats`` times. Training texts are
     cut to ``max_tokens``. More than ``most_texts`` are sampled down, evenly by class, and a step
     takes ``texts_per_step`` of them: both bound memory.
     """
 
     tuned_layers: int | Literal["all"] = 2
-    steps: int = 10
-    fold_steps: int = 10
+    steps: int = 12
+    fold_steps: int = 12
+    fold_repeats: int = 2
     learning_rate: float = 2e-4
-    max_tokens: int = 96
-    texts_per_step: int = 64
+    max_tokens: int = 64
+    texts_per_step: int = 16
     most_texts: int = 512
     bfloat16: bool = False
     seed: int = 20

@@ -117,11 +117,11 @@ def test_examples_are_listed_as_they_were_sent(api: MountedApi, new_id: str) -> 
     sent = [
         *in_examples(3),
         {"title": "Caviste", "description": "Conseil.", "label": "in"},
-        {"text": "Serveur, Brasserie des Arts", "label": "out"},
+        {"text": "Serveur, Brasserie des Arts", "label": "out", "suggested": True},
     ]
     api.register(new_id, sent)
     listed = _walk(api, f"/v1/occupations/{new_id}/examples", limit=2)
-    blank = {"title": None, "company": None, "description": None, "text": None}
+    blank = {"title": None, "company": None, "description": None, "text": None, "suggested": False}
     assert [{k: v for k, v in item.items() if k != "id"} for item in listed] == [
         {**blank, **example} for example in sent
     ]

@@ -62,7 +62,12 @@ def test_what_was_labelled_is_not_suggested_again(api: MountedApi, new_id: str) 
     api.add_trained(new_id)
     items = _suggest(api, new_id, POOL, limit=4).json()["items"]
     labelled = [
-        {"title": POOL[i["index"]]["title"], "company": POOL[i["index"]]["company"], "label": "out"}
+        {
+            "title": POOL[i["index"]]["title"],
+            "company": POOL[i["index"]]["company"],
+            "label": "out",
+            "suggested": True,
+        }
         for i in items
     ]
     examples = f"/v1/occupations/{new_id}/examples"
@@ -73,6 +78,8 @@ def test_what_was_labelled_is_not_suggested_again(api: MountedApi, new_id: str) 
     assert not {i["index"] for i in again["items"]} & {i["index"] for i in items}
     api.run(registration["id"])
     assert _suggest(api, new_id, POOL, limit=4).json()["version"] == 2
+    version = api.client.get(f"/v1/occupations/{new_id}/versions/2").json()
+    assert version["manifest"]["data"]["suggested"] == 4
 
 
 def test_nothing_of_the_pool_is_stored_or_comes_back_or_is_logged(

@@ -81,7 +81,7 @@ def test_a_job_makes_the_same_version_in_any_process(
     assert manifest["data"]["examples_in"] == manifest["data"]["examples_out"] == 8
     assert manifest["encoder"]["parity"]["served_mean_cosine"] > 0.9
     assert set(manifest["durations_seconds"]) == {"train", "export", "calibrate", "gate"}
-    assert manifest["gate"]["folds"] == 3
+    assert manifest["gate"]["folds"] == 6
     assert isinstance(result["promote"], bool)
     out = tmp_path / "one" / "out"
     served = SplitEncoder(Trunk(out / "trunk", "t"), out / "encoder", "e", SideBySide(2))

@@ -270,3 +270,16 @@ def test_copies_count_once_and_contradictions_not_at_all() -> None:
         [texts[row] for row in order], labels[order], BACKGROUND, most=512, seed=1
     )
     assert shuffled.texts == chosen.texts
+
+
+def test_suggested_out_texts_are_tuned_on_and_stand_last_where_no_fold_judges_by_them() -> None:
+    labels = np.array([True] * 8 + [False] * 8)
+    suggested = {OUTSIDE[0], OUTSIDE[3], INSIDE[2]}
+    chosen = choose_texts(
+        [*INSIDE, *OUTSIDE], labels, BACKGROUND, most=512, seed=1, suggested=suggested
+    )
+    assert chosen.suggested == 2
+    assert set(chosen.texts[-2:]) == {OUTSIDE[0], OUTSIDE[3]}
+    assert chosen.judged == len(chosen.texts) - 2
+    # Positives are positives, however they were found.
+    assert INSIDE[2] in chosen.texts[: chosen.judged]

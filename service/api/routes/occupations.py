@@ -94,6 +94,7 @@ def list_examples(
         ExampleOut(
             id=stored.id,
             label=stored.example.label,
+            suggested=stored.example.suggested,
             title=stored.example.experience.title,
             company=stored.example.experience.company,
             description=stored.example.experience.description,

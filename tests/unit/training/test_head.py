@@ -194,6 +194,48 @@ def test_a_hint_pulls_the_direction_of_a_head_with_few_examples() -> None:
     assert hinted.metrics.positives == 4
 
 
+def test_suggested_examples_turn_the_direction_and_calibrate_nothing() -> None:
+    rows, labels = examples(8, 0)
+    # The hardest part of what is outside: half way to the occupation, and with a mark of its own.
+    hard = drawn(16, 0.4, 30)
+    hard[:, 1] += 0.5
+    hard = unit(hard)
+    texts = np.concatenate([rows, hard])
+    truth = np.concatenate([labels, np.zeros(16, dtype=np.bool_)])
+
+    def fit(suggested: Labels | None) -> HeadFit:
+        return fit_head(
+            texts, truth, background(), prevalence=PREVALENCE, seed=0, suggested=suggested
+        )
+
+    alone = fit_head(rows, labels, background(), prevalence=PREVALENCE, seed=0)
+    told, untold = fit(~truth), fit(None)
+
+    def against_the_mark(head: HeadFit) -> float:
+        return float(-head.weights[1] / np.linalg.norm(head.weights))
+
+    # They turn it less than a sample of what is outside would.
+    assert against_the_mark(alone) < against_the_mark(told) < against_the_mark(untold)
+    assert told.metrics.negatives == 16
+    # What was drawn at random is a sample, whoever else was suggested.
+    assert as_bytes(fit(np.zeros_like(truth))) == as_bytes(untold)
+
+
+def test_suggested_in_examples_calibrate_only_where_too_few_others_do() -> None:
+    rows, labels = examples(8, 8)
+    plain = fit_head(rows, labels, background(), prevalence=PREVALENCE, seed=0)
+    every_in = fit_head(rows, labels, background(), prevalence=PREVALENCE, seed=0, suggested=labels)
+    assert as_bytes(every_in) == as_bytes(plain)
+    four = np.arange(16) < 4
+    some = fit_head(rows, labels, background(), prevalence=PREVALENCE, seed=0, suggested=four)
+    np.testing.assert_allclose(
+        some.weights / np.linalg.norm(some.weights),
+        plain.weights / np.linalg.norm(plain.weights),
+        atol=1e-6,
+    )
+    assert some.threshold != plain.threshold
+
+
 def test_positives_among_the_background_do_not_spoil_the_head() -> None:
     rows, labels = examples(16, 0)
     poison = drawn(20, 0.8, 20)
