@@ -68,7 +68,7 @@ def register(port: int, one: Task, shots: int, seed: int) -> Row:
         "first_answer_seconds": first_answer,
         "champion_seconds": decided,
         "promoted": last["champion"],
-        "stages": version["manifest"].get("durations", {}),
+        "stages": version["manifest"]["durations_seconds"],
     }
 
 

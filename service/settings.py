@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_ENCODER = "vocation-fr-en"
 
 Device = Literal["auto", "cpu", "cuda"]
+
+
+def _collector_url(url: str) -> str | None:
+    parts = urlsplit(url)
+    if not url:
+        return None
+    # `port` raises ValueError by itself where it is not a number.
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        raise ValueError("give the collector's http(s) URL, as http://collector:4318/v1/traces")
+    if parts.path in {"", "/"}:
+        raise ValueError("give the whole URL with its path, as http://collector:4318/v1/traces")
+    return url
 
 
 class Settings(BaseSettings):
@@ -115,6 +129,18 @@ class Settings(BaseSettings):
         default="info", description="Least level that is logged; debug logs every request."
     )
     log_format: Literal["text", "json"] = Field(default="text", description="Log lines' format.")
+    traces_endpoint: Annotated[str, AfterValidator(_collector_url)] | None = Field(
+        default=None,
+        description="OTLP/HTTP URL that traces are sent to, such as "
+        "http://collector:4318/v1/traces; default: no traces.",
+    )
+    traces_sample_rate: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin here which are kept; a caller's traceparent "
+        "decides for its own.",
+    )
 
     @property
     def resolved_database_url(self) -> str:
@@ -132,17 +158,44 @@ class Settings(BaseSettings):
         return self.threads or max(1, available_cpus() // self.api_workers)
 
 
-def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs this process may use: its affinity, bounded by the control group's quota.
+def available_cpus(root: Path = Path("/")) -> int:
+    """CPUs this process may use: its affinity, bounded by the quotas of its control groups.
 
-    Source: ``cpu.max`` of cgroup v2 (Linux kernel, Documentation/admin-guide/cgroup-v2.rst).
+    Sources: ``cpu.max`` (Linux kernel, Documentation/admin-guide/cgroup-v2.rst) and, of version 1,
+    ``cpu.cfs_quota_us`` (Documentation/scheduler/sched-bwc.rst), of the group and those above it.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpus = affinity or 1
+    quotas = [quota for folder in _control_groups(root) if (quota := _quota(folder)) is not None]
+    return max(1, min([cpus, *(int(quota) for quota in quotas)]))
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """Folders of the CPU control groups of this process, each followed by those above it."""
     try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cpus
-    if quota == "max":
-        return cpus
-    return max(1, min(cpus, int(quota) // int(period)))
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    mount = root / "sys/fs/cgroup"
+    for line in ["0::/", *lines]:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = mount / controllers if controllers else mount
+        # Of a container the path is that of the host, and its own group is the mount itself.
+        inner = Path(path.strip("/"))
+        yield from (top / above for above in (inner, *inner.parents))
+
+
+def _quota(folder: Path) -> float | None:
+    """CPUs that a control group allows, None where it sets no limit."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        return None if quota in ("max", "-1") else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None

@@ -157,6 +157,10 @@ def markdown(
         parts.append(("An API worker per CPU", variant_table(findings.workers, WORKERS)))
     if findings.cache:
         parts.append(("Repeated texts with cache", variant_table(findings.cache, CACHED)))
+    if findings.registration:
+        parts.append(("A fine-tuning beside full load", facts_table(findings.registration)))
+    if findings.collections:
+        parts.append(("Garbage collections under load", facts_table(findings.collections)))
     if findings.starts:
         parts.append(("Starts and memory", facts_table(findings.starts)))
     return "\n\n".join(f"## {title}\n\n{content}" for title, content in parts if content)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving_bench import agreement, arrivals, peers, starts, variants
+from benchmarks.serving_bench import agreement, arrivals, beside, peers, starts, variants
 from benchmarks.serving_bench.bundle import write_bundle
 from benchmarks.serving_bench.contenders import (
     Contender,
@@ -25,7 +25,7 @@ from benchmarks.serving_bench.figures import Cell, Measurement, medians
 from benchmarks.serving_bench.measure import Bench, Pace, alternate
 from service.settings import available_cpus
 
-SECTIONS = ("peers", "starts", "workers", "overload", "cache")
+SECTIONS = ("peers", "starts", "workers", "overload", "cache", "registration", "collections")
 OCCUPATION = "ai-engineering"
 
 
@@ -61,6 +61,8 @@ class Findings:
     starts: dict[str, Any] | None = None
     workers: variants.Measured | None = None
     cache: variants.Measured | None = None
+    registration: dict[str, Any] | None = None
+    collections: dict[str, Any] | None = None
 
 
 class Session:
@@ -150,6 +152,12 @@ class Session:
             findings.workers = variants.compare_workers(*variant)
         if "cache" in plan.sections:
             findings.cache = variants.compare_cache(*variant)
+        if "registration" in plan.sections:
+            findings.registration = beside.registration_beside_load(
+                bench, self._work, self._template, plan.rounds, plan.pace
+            )
+        if "collections" in plan.sections:
+            findings.collections = beside.collections_under_load(bench, self._work, self._template)
         if "starts" in plan.sections:
             findings.starts = starts.measure_starts(self._work, self._template, plan.occupations)
 

@@ -67,7 +67,7 @@ def _api_memory(service: Contender) -> dict[str, int]:
 
 
 def _register(port: int, count: int) -> int:
-    for occupation in islice(_occupations(), count):
+    for occupation in islice(occupations(), count):
         request(port, "POST", "/v1/occupations", occupation)
     deadline = time.monotonic() + _REGISTRATION_SECONDS
     for state in ("queued", "running"):
@@ -78,7 +78,7 @@ def _register(port: int, count: int) -> int:
     return count
 
 
-def _occupations() -> Iterator[dict[str, Any]]:
+def occupations() -> Iterator[dict[str, Any]]:
     """The bundled occupations over and over, under other ids, with 16 examples each."""
     paths = sorted((ROOT / "models" / "occupations").glob("*.yaml"))
     bundled = [yaml.safe_load(path.read_text()) for path in paths]
