@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 
@@ -14,6 +14,9 @@ from service.api.edge import EdgeInstaller, EdgeLimits
 from service.api.process import ApiProcess
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from service.telemetry.traces import Traces
+
 settings = Settings()
 if settings.device == "cuda":
     # Where BentoML itself loads this module: a device that is not there ends the start with a
@@ -21,9 +24,14 @@ if settings.device == "cuda":
     from service.inference.encoder import precision_for
 
     precision_for(settings.device)
-# BentoML traces every request, into nothing unless a collector is set: .1 ms of each request.
-if not any(name.startswith("OTEL_EXPORTER") for name in os.environ):
-    os.environ.setdefault("OTEL_SDK_DISABLED", "true")
+# BentoML traces every request, into nothing unless it is configured: .1 ms of each request.
+configured = any(name.startswith(("OTEL_", "BENTOML_CONFIG")) for name in os.environ)
+bentomls_tracing: dict[str, Any] = {}
+if settings.traces_endpoint is not None:
+    # One server span for a request, and that is ours: service/api/request_spans.py.
+    bentomls_tracing = {"tracing": {"excluded_urls": ".*"}}
+elif not configured:
+    os.environ["OTEL_SDK_DISABLED"] = "true"
 app = create_app()
 process = ApiProcess(settings)
 
@@ -39,12 +47,19 @@ class Trainer:
         from service.jobs.trainer import TrainerProcess
 
         self.process = TrainerProcess(settings)
+        self.traces: Traces | None = None
+        if settings.traces_endpoint is not None:
+            from service.telemetry.traces import trace_registrations
+
+            self.traces = trace_registrations(settings.traces_endpoint, settings.traces_sample_rate)
         self.process.start()
 
     @bentoml.on_shutdown
     def stop(self) -> None:
         """Stop; what runs is resumed by the next start."""
         self.process.stop()
+        if self.traces is not None:
+            self.traces.stop()
 
 
 @bentoml.service(
@@ -58,6 +73,7 @@ class Trainer:
     runner_probe={"enabled": False},
     endpoints={"livez": "/livez", "readyz": "/readyz"},
     logging={"access": {"enabled": False}},
+    **bentomls_tracing,
 )
 @bentoml.asgi_app(app, path="/")
 class Api:
@@ -87,4 +103,8 @@ _api.add_asgi_middleware(
     limits=EdgeLimits(settings.max_body_bytes, settings.body_timeout_seconds),
     guard=process.guard,
 )
+if settings.traces_endpoint is not None:
+    from service.api.request_spans import RequestSpansInstaller
+
+    _api.add_asgi_middleware(RequestSpansInstaller, paths=path_table(app), process=process)
 _api.add_asgi_middleware(ClassifyRoute, process=process)

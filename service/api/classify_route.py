@@ -16,6 +16,7 @@ from service.api.edge import BODY, REQUEST_ID, TRUE_PATH
 from service.api.process import ApiProcess
 from service.domain.errors import OccupationNotFound, OccupationNotReady, VocationError
 from service.inference.batch import BatchItem, RefusedExperience
+from service.telemetry import logs
 
 if TYPE_CHECKING:
     from service.inference.model_cache import ModelCache
@@ -30,6 +31,8 @@ class ClassifyRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer classify; everything else goes on to the router."""
+        if REQUEST_ID in scope:
+            logs.tell(request_id=scope[REQUEST_ID])
         if scope["type"] != "http" or scope["path"] != classify.ROUTE or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return

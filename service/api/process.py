@@ -14,8 +14,11 @@ from service.settings import Settings
 from service.telemetry import logs
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from service.api.running import RunningProcess
     from service.inference.model_cache import ModelCache
+    from service.telemetry.traces import BatchSpans, Traces
 
 
 class ApiProcess:
@@ -25,6 +28,7 @@ class ApiProcess:
         self._settings = settings
         self.guard = Guard(settings.api_workers, settings.metrics_open)
         self._running: RunningProcess | None = None
+        self._traces: Traces | None = None
 
     def start(self) -> ApiContext:
         """Open the registry, load what it holds and follow it; returns what the routes need."""
@@ -32,8 +36,13 @@ class ApiProcess:
         # Not at the top: BentoML's supervisor loads the service too, and never starts it.
         from service.api.running import RunningProcess
 
-        self._running = RunningProcess(self._settings, self.guard)
+        self._running = RunningProcess(self._settings, self.guard, self._start_traces())
         return self._running.context
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """What requests are traced with; None before the start and where tracing is off."""
+        return None if self._traces is None else self._traces.tracer
 
     @property
     def cache(self) -> ModelCache:
@@ -57,6 +66,19 @@ class ApiProcess:
         """Stop following, flush the metrics and close the connections."""
         if self._running is not None:
             self._running.stop()
+        if self._traces is not None:
+            self._traces.stop()
+
+    def _start_traces(self) -> BatchSpans | None:
+        if self._settings.traces_endpoint is None:
+            return None
+        # Not at the top: the SDK and its exporter are loaded only where they are used.
+        from service.telemetry.traces import BatchSpans, Traces
+
+        self._traces = Traces(
+            self._settings.traces_endpoint, self._settings.traces_sample_rate, "vocation"
+        )
+        return BatchSpans(self._traces.tracer)
 
     def _started(self) -> RunningProcess:
         if self._running is None:

@@ -14,7 +14,7 @@ from service.inference.embedding_cache import EmbeddingCache
 from service.inference.encoder import SideBySide, precision_for
 from service.inference.model_cache import ModelCache
 from service.inference.scorer import Scorer
-from service.inference.scoring_queue import ScoringQueue
+from service.inference.scoring_queue import ScoringQueue, TracesBatches
 from service.inference.suggester import Suggester
 from service.jobs.queue import RegistrationQueue
 from service.jobs.registering import Registrar
@@ -37,7 +37,9 @@ _SUGGEST_CALLS = 2
 class RunningProcess:
     """The opened registry, the caches and the threads of one API process."""
 
-    def __init__(self, settings: Settings, guard: Guard) -> None:
+    def __init__(
+        self, settings: Settings, guard: Guard, trace: TracesBatches | None = None
+    ) -> None:
         self._poll_seconds = settings.registry_poll_seconds
         self._database = Database(settings.resolved_database_url)
         self._database.create_schema()
@@ -77,6 +79,7 @@ class RunningProcess:
             1 if on_gpu else threads,
             settings.max_batch_size or most_at_once,
             settings.longest_wait_seconds,
+            trace,
         )
         self._stopping = threading.Event()
         self._followers = [

@@ -12,11 +12,15 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
 
 from service.domain.errors import Overloaded
 from service.inference.batch import Answer, BatchItem
 from service.telemetry import metrics
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 _QUEUE_SECONDS = metrics.STAGE_SECONDS.labels("queue")
 
@@ -35,13 +39,28 @@ class ScoresBatches(Protocol):
         ...
 
 
+class TracesBatches(Protocol):
+    """What ties batches to the requests that they score; service/telemetry/traces.py has it."""
+
+    def origin(self) -> SpanContext | None:
+        """The span of the request that is queued now; None where it is not traced."""
+        ...
+
+    def batch(
+        self, origins: Sequence[SpanContext], experiences: int, waited_seconds: float
+    ) -> AbstractContextManager[None]:
+        """Surrounds the scoring of a batch; the wait is the longest of its requests."""
+        ...
+
+
 class _Call:
     """One request: what has not been taken yet, and the answers so far."""
 
-    __slots__ = ("answers", "ended", "future", "items", "missing", "queued_at", "taken")
+    __slots__ = ("answers", "ended", "future", "items", "missing", "origin", "queued_at", "taken")
 
-    def __init__(self, items: Sequence[BatchItem]) -> None:
+    def __init__(self, items: Sequence[BatchItem], origin: SpanContext | None) -> None:
         self.items = items
+        self.origin = origin
         self.answers: list[Answer | None] = [None] * len(items)
         self.taken = 0
         self.missing = len(items)
@@ -63,8 +82,10 @@ class ScoringQueue:
         threads: int,
         most_at_once: int,
         longest_wait_seconds: float = float("inf"),
+        trace: TracesBatches | None = None,
     ) -> None:
         self._scorer = scorer
+        self._trace = trace
         self._most_at_once = most_at_once
         self._longest_wait_seconds = longest_wait_seconds
         self._item_seconds = 0.0
@@ -94,7 +115,7 @@ class ScoringQueue:
 
     def submit(self, items: Sequence[BatchItem]) -> Future[list[Answer]]:
         """Queue a request's items, at least one; a cancelled future takes back what still waits."""
-        call = _Call(items)
+        call = _Call(items, None if self._trace is None else self._trace.origin())
         with self._changed:
             if self._ended:
                 raise RuntimeError("the queue is closed")
@@ -118,13 +139,23 @@ class ScoringQueue:
                 _QUEUE_SECONDS.observe(now - call.queued_at)
             batch = [item for call, start, stop in parts for item in call.items[start:stop]]
             try:
-                answers = iter(self._scorer.score(batch))
+                answers = iter(self._score(batch, parts, now))
             except Exception as error:
                 self._fail([call for call, _, _ in parts], error)
                 continue
             for call, start, stop in parts:
                 call.answers[start:stop] = [next(answers) for _ in range(start, stop)]
             self._answer(parts, (time.perf_counter() - now) / len(batch))
+
+    def _score(
+        self, batch: Sequence[BatchItem], parts: Sequence[_Part], taken_at: float
+    ) -> list[Answer]:
+        if self._trace is None:
+            return self._scorer.score(batch)
+        origins = [call.origin for call, _, _ in parts if call.origin is not None]
+        waited_seconds = taken_at - min(call.queued_at for call, _, _ in parts)
+        with self._trace.batch(origins, len(batch), waited_seconds):
+            return self._scorer.score(batch)
 
     def _answer(self, parts: Sequence[_Part], item_seconds: float) -> None:
         done = []

@@ -28,6 +28,7 @@ from service.jobs.queue import (
 )
 from service.jobs.serializer import SERIALIZER
 from service.jobs.stages import Stages, describe_failure
+from service.telemetry.spans import registration_spans
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ def _define_endings(stages: Stages) -> _Endings:
     )
 
     @lasting(name="succeed")
+    @registration_spans("succeed")
     async def succeed(registration: str) -> None:
         await asyncio.to_thread(stages.succeed, registration)
 
@@ -147,6 +149,7 @@ def _define_registration(
     stages: Stages, tuning: FineTuning, endings: _Endings, timeout_seconds: int
 ) -> None:
     @DBOS.step(name="head")
+    @registration_spans("head")
     async def head(registration: str) -> None:
         await asyncio.to_thread(stages.head, registration)
 
@@ -159,6 +162,7 @@ def _define_registration(
         return await asyncio.to_thread(stages.is_bundled, registration)
 
     @DBOS.workflow(name=WORKFLOW)
+    @registration_spans("registration")
     async def register(registration: str) -> None:
         try:
             await head(registration)
@@ -184,14 +188,17 @@ def _define_registration(
 def _define_fine_tuning(tuning: FineTuning, endings: _Endings) -> None:
     # Preemptible: cancelled or out of time, the coroutine ends and takes its child with it.
     @DBOS.step(name="tune", preemptible=True)
+    @registration_spans("tune")
     async def tune(registration: str) -> None:
         await tuning.tune(registration)
 
     @DBOS.step(name="publish")
+    @registration_spans("publish")
     async def publish(registration: str) -> None:
         await asyncio.to_thread(tuning.publish, registration)
 
     @DBOS.workflow(name=FINE_TUNING_WORKFLOW)
+    @registration_spans("fine-tuning")
     async def fine_tune(registration: str) -> None:
         try:
             await tune(registration)

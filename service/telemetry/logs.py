@@ -5,10 +5,42 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Literal
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+_Fields = Mapping[str, str]
+_fields: ContextVar[_Fields] = ContextVar("log fields", default=MappingProxyType({}))
+
+
+def tell(**fields: str) -> Token[_Fields]:
+    """Add these fields to the log lines of this task, and of the threads it calls, from now on."""
+    return _fields.set({**_fields.get(), **fields})
+
+
+@contextmanager
+def about(**fields: str) -> Iterator[None]:
+    """Add these fields to the log lines of a block."""
+    token = tell(**fields)
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+class ContextFields(logging.Filter):
+    """Adds what :func:`tell` was told; what a line says itself stands."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every line through."""
+        for name, value in _fields.get().items():
+            record.__dict__.setdefault(name, value)
+        return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -37,6 +69,7 @@ def configure(log_format: Literal["text", "json"], level: str) -> None:
         formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
         formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
         handler.setFormatter(formatter)
+    handler.addFilter(ContextFields())
     logger = logging.getLogger("service")
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())

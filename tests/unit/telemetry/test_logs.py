@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
 
 import pytest
 
-from service.telemetry.logs import JsonFormatter
+from service.telemetry.logs import ContextFields, JsonFormatter, about
 from service.telemetry.progress import Progress
 
 
@@ -83,3 +84,33 @@ def test_progress_in_a_log_is_a_few_plain_lines_and_not_one_for_each_item() -> N
 def test_work_that_fails_is_not_announced_as_done(total: int) -> None:
     lines = _lines_of(lambda: _fail_after_one(total))
     assert not any("done" in line for line in lines)
+
+
+def _told(**fields: str) -> list[dict[str, object]]:
+    """What a line says before, inside of and after a block about these fields, as JSON."""
+    logger = logging.getLogger("service.told")
+    lines: list[dict[str, object]] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(JsonFormatter().format(record)))
+
+    handler = Collect()
+    handler.addFilter(ContextFields())
+    logger.addHandler(handler)
+    try:
+        logger.warning("before")
+        with about(**fields):
+            logger.warning("inside", extra={"registration": "its own"})
+            asyncio.run(asyncio.to_thread(logger.warning, "in a thread"))
+        logger.warning("after")
+    finally:
+        logger.removeHandler(handler)
+    return lines
+
+
+def test_lines_carry_what_their_task_is_about_in_its_threads_too_and_only_there() -> None:
+    before, inside, thread, after = _told(registration="r-1", request_id="q-1")
+    assert (inside["registration"], inside["request_id"]) == ("its own", "q-1")
+    assert (thread["registration"], thread["request_id"]) == ("r-1", "q-1")
+    assert not {"registration", "request_id"} & (before.keys() | after.keys())
