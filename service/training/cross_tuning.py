@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +37,7 @@ class CrossTuning:
         self.rows = list(range(own))
         self.labels = chosen.labels[:own]
         self.folds = make_folds(self.labels, SPLITS, settings.fold_repeats, settings.seed)
-        self._settings = replace(settings, steps=settings.fold_steps)
+        self._settings = settings
         self._chosen = chosen
         self._size = len(chosen.texts)
         self.texts = [*chosen.texts, *crowd, *hints]

@@ -36,6 +36,7 @@ from service.training.population import (
     expected_population,
     possible_populations,
 )
+from service.training.reference import Reference, expected_reference
 from service.training.thresholds import UNCERTAIN_ERRORS, f1_threshold, uncertain_band
 
 __all__ = [
@@ -97,7 +98,7 @@ class HeadFit:
     ``weights`` float32[d]; the score of an embedding e is ``sigmoid(weights . e + bias)``, `in`
     from ``threshold`` upwards, too close to call from ``uncertain_low`` to ``uncertain_high``, and
     unfamiliar where the largest cosine similarity of e to the examples and the background is
-    below ``familiarity_floor``.
+    below ``familiarity_floor``. ``reference`` is what these rules are expected to answer.
     """
 
     weights: Embeddings
@@ -107,6 +108,7 @@ class HeadFit:
     uncertain_high: float
     familiarity_floor: float
     metrics: HeadMetrics
+    reference: Reference
 
 
 def fit_head(
@@ -208,6 +210,7 @@ def _fit(
             background=len(kept),
             background_set_aside=len(background) - len(kept),
         ),
+        reference=expected_reference(chances, population.weights, threshold, low, high),
     )
 
 

@@ -89,6 +89,7 @@ def train_head(
         },
         "hyper_parameters": {**HYPER_PARAMETERS, "seed": SEED},
         "metrics": _metrics(fit.metrics),
+        "reference": fit.reference.as_json(),
         "durations_seconds": {
             "embed": round(embedded - started, 4),
             "fit": round(fitted - embedded, 4),

@@ -20,6 +20,7 @@ from service.training.head import LOWEST_THRESHOLD, HeadFit, HeadMetrics, uncali
 from service.training.measures import measure
 from service.training.neighbours import familiarity_floor, unlike_positives
 from service.training.population import expected_population, possible_populations
+from service.training.reference import expected_reference
 from service.training.thresholds import f1_threshold, uncertain_band
 
 Floats = NDArray[np.float64]
@@ -113,4 +114,5 @@ def fit_tuned_head(
             background=rest,
             background_set_aside=len(background) - rest,
         ),
+        reference=expected_reference(chances, population.weights, threshold, low, high),
     )

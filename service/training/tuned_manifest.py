@@ -67,6 +67,7 @@ def tuned_manifest(
         },
         "hyper_parameters": {**asdict(job.settings), **HYPER_PARAMETERS, "folds": SPLITS},
         "metrics": metrics,
+        "reference": fit.reference.as_json(),
         "gate": {**verdict.figures(), "reason": verdict.reason},
         "approximations": list(_APPROXIMATIONS),
         "durations_seconds": dict(seconds),

@@ -33,18 +33,19 @@ class TuningSettings:
     """Hyper-parameters; `benchmarks/training.py` measures the defaults.
 
     ``tuned_layers`` top layers are trained, or ``all`` of the encoder with setfit's own pairs.
-    ``fold_steps`` are those of each fold of the gate: as many as ``steps``, or the held-out scores
-    that calibrate would be of a gentler tuning than the one that is served. The gate's folds are
-    drawn ``fold_repeats`` times. Training texts are
-    cut to ``max_tokens``. More than ``most_texts`` are sampled down, evenly by class, and a step
-    takes ``texts_per_step`` of them: both bound memory.
+    A step takes ``texts_per_step`` texts, cut to ``max_tokens``; there are as many steps as let
+    every text be seen ``visits`` times, within ``fewest_steps`` and ``most_steps``. More than
+    ``most_texts`` are sampled down, evenly by class. The gate's folds are drawn ``fold_repeats``
+    times, and are tuned as what is served is: held-out scores of a gentler tuning would not
+    calibrate it.
     """
 
     tuned_layers: int | Literal["all"] = 2
-    steps: int = 12
-    fold_steps: int = 12
+    fewest_steps: int = 8
+    most_steps: int = 32
+    visits: int = 4
     fold_repeats: int = 2
-    learning_rate: float = 2e-4
+    learning_rate: float = 4e-4
     max_tokens: int = 64
     texts_per_step: int = 16
     most_texts: int = 512
@@ -54,6 +55,11 @@ class TuningSettings:
     stock_iterations: int = 20
     stock_batch: int = 16
     stock_learning_rate: float = 2e-5
+
+    def steps(self, texts: int) -> int:
+        """How many steps a tuning on so many texts takes."""
+        wanted = -(-self.visits * texts // self.texts_per_step)
+        return min(max(wanted, self.fewest_steps), self.most_steps)
 
 
 class PairTrainer(Trainer):  # type: ignore[misc]
@@ -112,7 +118,7 @@ def tune_top(
     body = SentenceTransformer(modules=[top], device="cpu")
     trainer = _trainer(PairTrainer, body, settings, report, learning_rate=settings.learning_rate)
     trainer.batches = StratifiedBatches(
-        targets, settings.texts_per_step, settings.steps, settings.seed
+        targets, settings.texts_per_step, settings.steps(len(rows)), settings.seed
     )
     for parameter in top.tail.parameters():
         parameter.requires_grad_(False)

@@ -30,7 +30,7 @@ from service.training.tuning import TuningSettings
 from tests.support.tiny_architectures import write_tiny_architecture
 from tests.support.tiny_bert import INSIDE, OUTSIDE, write_job
 
-SETTINGS = TuningSettings(tuned_layers=2, steps=3)
+SETTINGS = TuningSettings(tuned_layers=2, fewest_steps=3, visits=1)
 TEXTS = [*INSIDE, *OUTSIDE]
 LABELS = np.arange(16) < 8
 

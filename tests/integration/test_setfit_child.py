@@ -15,6 +15,7 @@ import pytest
 from service.inference.encoder import SideBySide
 from service.inference.head import read_head
 from service.inference.split_encoder import SplitEncoder, Trunk
+from service.telemetry.predictions import SCORE_BOUNDS
 from service.training.child import REFUSED
 from service.training.encoder_export import export_encoder
 from service.training.job_file import read_job
@@ -82,6 +83,9 @@ def test_a_job_makes_the_same_version_in_any_process(
     assert manifest["encoder"]["parity"]["served_mean_cosine"] > 0.9
     assert set(manifest["durations_seconds"]) == {"train", "export", "calibrate", "gate"}
     assert manifest["gate"]["folds"] == 6
+    assert manifest["reference"] == _result(tmp_path / "two")["manifest"]["reference"]
+    assert tuple(manifest["reference"]["scores"]) == SCORE_BOUNDS
+    assert sum(manifest["reference"]["labels"].values()) == pytest.approx(1.0, abs=1e-5)
     assert isinstance(result["promote"], bool)
     out = tmp_path / "one" / "out"
     served = SplitEncoder(Trunk(out / "trunk", "t"), out / "encoder", "e", SideBySide(2))
@@ -125,7 +129,7 @@ def test_what_cannot_be_tuned_is_refused_in_one_sentence(
 
 
 def test_the_child_ends_when_its_parent_does(encoder: tuple[Path, Path], tmp_path: Path) -> None:
-    write_job(tmp_path, *encoder, steps=100_000, background=BACKGROUND)
+    write_job(tmp_path, *encoder, fewest_steps=100_000, most_steps=100_000, background=BACKGROUND)
     with _start(tmp_path) as child:
         assert child.stdout is not None
         assert child.stdout.readline().startswith("train")

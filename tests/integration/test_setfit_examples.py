@@ -91,7 +91,7 @@ def test_two_thousand_examples_are_tuned_on_in_part_and_kept_by_the_head_in_full
     rows = [*_rows(300, "in", "Sommelier"), *_rows(1700, "out", "Plombier")]
     manifest = _run(tmp_path, encoder, rows)
     # A step takes so many of them, and so many pairs, however many there are.
-    assert manifest["hyper_parameters"]["texts_per_step"] == 64
+    assert manifest["hyper_parameters"]["texts_per_step"] == 16
     assert manifest["data"]["tuned_on"] == manifest["hyper_parameters"]["most_texts"] == 512
     assert manifest["data"]["above_cap"] == 2000 - 512
     assert (manifest["data"]["examples_in"], manifest["data"]["examples_out"]) == (300, 1700)

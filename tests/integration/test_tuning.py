@@ -25,7 +25,7 @@ from service.training.tuners import TopTuner, make_tuner
 from service.training.tuning import TuningSettings
 from tests.support.tiny_bert import BACKGROUND, INSIDE, LAYERS, OUTSIDE, write_tiny_bert
 
-SETTINGS = TuningSettings(tuned_layers=2, steps=3)
+SETTINGS = TuningSettings(tuned_layers=2, fewest_steps=3, visits=1)
 TEXTS = [*INSIDE, *OUTSIDE]
 LABELS = np.arange(16) < 8
 
@@ -48,7 +48,7 @@ def _weights(model: SentenceTransformer) -> str:
 
 
 def _tune(model: SentenceTransformer, texts: list[str] = TEXTS, **changes: Any) -> None:
-    settings = TuningSettings(**{"tuned_layers": 2, "steps": 3, **changes})
+    settings = TuningSettings(**{"tuned_layers": 2, "fewest_steps": 3, "visits": 1, **changes})
     labels = np.array([text in INSIDE for text in texts])
     tuner = make_tuner(model, texts, settings)
     tuner.train(range(len(texts)), labels, settings, lambda _: None)
@@ -99,7 +99,12 @@ def test_training_pulls_the_classes_apart(model: SentenceTransformer) -> None:
         return float(cosines[same].mean() - cosines[~same].mean())
 
     before = gap()
-    tuner.train(range(16), LABELS, TuningSettings(tuned_layers=2, steps=40), lambda _: None)
+    tuner.train(
+        range(16),
+        LABELS,
+        TuningSettings(tuned_layers=2, fewest_steps=40, most_steps=40),
+        lambda _: None,
+    )
     assert gap() > before + 0.1
 
 
@@ -283,3 +288,8 @@ def test_suggested_out_texts_are_tuned_on_and_stand_last_where_no_fold_judges_by
     assert chosen.judged == len(chosen.texts) - 2
     # Positives are positives, however they were found.
     assert INSIDE[2] in chosen.texts[: chosen.judged]
+
+
+@pytest.mark.parametrize(("texts", "steps"), [(8, 8), (32, 8), (64, 16), (128, 32), (512, 32)])
+def test_more_texts_take_more_steps_up_to_a_bound(texts: int, steps: int) -> None:
+    assert TuningSettings().steps(texts) == steps

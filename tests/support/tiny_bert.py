@@ -68,8 +68,8 @@ def write_job(folder: Path, source: Path, base_encoder: Path, **changes: Any) ->
         "tuned_layers": 2,
         "seed": 20,
         "threads": 2,
-        "steps": 3,
-        "fold_steps": 2,
+        "fewest_steps": 3,
+        "visits": 1,
         **changes,
     }
     (folder / "job.json").write_text(json.dumps(job))
