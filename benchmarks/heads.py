@@ -399,16 +399,17 @@ def print_beside(cells: Sequence[Cell], baseline: str, shots: Sequence[int]) -> 
         free = sides.get((False, 0), [])
         means = [mean(sides.get((outs, count), free), figure) for figure, outs, count in columns]
         gains = [gain(group, base, figure) for figure in ("AP", "F1")]
-        texts = [f"{each.mean():+.3f} [{interval(each)}]" if len(each) else "-" for each in gains]
+        texts = [changed(each) for each in gains]
         higher = f"{int((gains[0] > 0).sum())} of {len(gains[0])}" if len(gains[0]) else "-"
         print(f"| {name} | {' | '.join(map(shown, means))} | {' | '.join(texts)} | {higher} |")
     families = list(dict.fromkeys(cell.family for cell in cells))
-    print("\nAverage precision by kind of task, over all shots, with and without outs")
+    print("\nAverage precision by kind of task, over all shots, and less the baseline")
     print(f"| recipe | {' | '.join(families)} |")
     print("|---" * (len(families) + 1) + "|")
     for (name,), group in grouped(ordered, "recipe").items():
-        parts = [mean([cell for cell in group if cell.family == kind], "AP") for kind in families]
-        print(f"| {name} | {' | '.join(map(shown, parts))} |")
+        kinds = [[cell for cell in group if cell.family == kind] for kind in families]
+        parts = [f"{mean(kind, 'AP'):.3f} {changed(gain(kind, base, 'AP'))}" for kind in kinds]
+        print(f"| {name} | {' | '.join(parts)} |")
 
 
 def gain(cells: Sequence[Cell], base: Mapping[Any, Cell], figure: str) -> Floats:
@@ -418,6 +419,13 @@ def gain(cells: Sequence[Cell], base: Mapping[Any, Cell], figure: str) -> Floats
         [cell.figures[figure] - base[cell.draw].figures[figure] for cell in task] for task in tasks
     ]
     return np.array([np.mean(each) for each in differences])
+
+
+def changed(values: Floats) -> str:
+    """A mean difference, with its interval where it is one of several tasks."""
+    if not len(values):
+        return "-"
+    return f"{values.mean():+.3f}" + (f" [{interval(values)}]" if len(values) > 1 else "")
 
 
 def interval(values: Floats) -> str:
