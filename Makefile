@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: serve test check lint types imports unit end-to-end loadtest bento clean
+.PHONY: serve test check lint types imports audit licences unit end-to-end loadtest bento clean
 
 $(INSTALLED): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,13 @@ types: $(INSTALLED)
 
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
+
+# Known vulnerabilities of the pins; AUDIT=--required fails where they cannot be looked up.
+audit: $(INSTALLED)
+	$(BIN)/python -m scripts.audit $(AUDIT)
+
+licences: $(INSTALLED)
+	$(BIN)/python -m scripts.licences
 
 unit: $(INSTALLED)
 	$(BIN)/pytest -m 'not end_to_end'

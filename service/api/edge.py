@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import resource
 import time
 import uuid
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ _JSON = re.compile(r"^application/(?:[a-z0-9.\-]+\+)?json$")
 
 @dataclass(frozen=True, slots=True)
 class EdgeLimits:
-    """What a request may cost before anything reads it."""
+    """What a request may cost: its bytes, and the wait for them or for its reply to be read."""
 
     max_body_bytes: int
     body_timeout_seconds: float
@@ -62,6 +63,7 @@ class EdgeInstaller:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Install the edge, or restore the path."""
         if scope["type"] == "lifespan":
+            _allow_connections()
             application = scope["app"]
             application.middleware_stack = Edge(
                 application.middleware_stack, self._paths, self._limits, self._guard
@@ -94,7 +96,10 @@ class Edge:
         request_id = _request_id(scope)
         label = self._paths.label(path)
         verdict = self._guard.judge(scope["method"], label, scope["headers"])
-        reply = _Reply(send, path, request_id, self._paths.methods(label), verdict.headers)
+        reading = _within(send, self._limits.body_timeout_seconds)
+        methods = self._paths.methods(label)
+        has_method = scope["method"] in methods
+        reply = _Reply(reading, path, request_id, methods, verdict.headers, has_method=has_method)
         inner = {
             **scope,
             "path": label,
@@ -128,6 +133,9 @@ class Edge:
             await self.app(inner, receive, reply)
         except VocationError as error:
             await reply.send_error(error)
+        except _NotRead:
+            # Its place among the requests in progress is free again; the server closes.
+            logger.debug("reply not read", extra={"request_id": inner[REQUEST_ID]})
         except Exception:
             # ServerErrorMiddleware has answered; the reply went out as a problem document.
             logger.exception("request failed", extra={"request_id": inner[REQUEST_ID]})
@@ -139,6 +147,9 @@ class Edge:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             raise BodyTooLarge(f"The body is over {limit} bytes.")
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            # Not to be unpacked: a few kilobytes may hold gigabytes.
+            raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         try:
             async with asyncio.timeout(self._limits.body_timeout_seconds):
                 body = await _gather(receive, limit)
@@ -160,6 +171,8 @@ class _Reply:
         request_id: str,
         methods: Sequence[str],
         headers: problems.FixedHeaders,
+        *,
+        has_method: bool,
     ) -> None:
         self._send = send
         self._methods = methods
@@ -167,6 +180,7 @@ class _Reply:
         self._request_id = request_id
         self._headers = ((b"x-request-id", request_id.encode()), *headers)
         self._replaced = False
+        self._has_method = has_method
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -179,7 +193,9 @@ class _Reply:
         """Answer one of our errors, unless an answer is under way."""
         if self.status is None:
             document = problems.problem_of(error, self._path, self._request_id)
-            await self._send_problem(document, [])
+            # What is left of a slow body would come on for ever (RFC 9110, section 15.5.9).
+            close = [(b"connection", b"close")] if isinstance(error, BodyTooSlow) else []
+            await self._send_problem(document, close)
 
     async def send_internal_error(self) -> None:
         """Answer an error that nobody expected, unless an answer is under way."""
@@ -192,6 +208,9 @@ class _Reply:
         foreign = dict(headers).get(b"content-type", b"") != problems.MEDIA_TYPE.encode()
         if message["status"] >= 400 and foreign:
             status = _true_status(message["status"], self._path)
+            if status == 404 and self._methods and not self._has_method:
+                # A route that is answered ahead of the router is unknown to it.
+                status = 405
             document = problems.problem_of_status(status, self._path, self._request_id)
             kept = [(k, v) for k, v in headers if k in (b"allow", b"www-authenticate")]
             if status == 405 and self._methods:
@@ -206,6 +225,29 @@ class _Reply:
         self.status = document["status"]
         self._replaced = True
         await problems.send(self._send, document, [*self._headers, *extra])
+
+
+class _NotRead(Exception):
+    """The client does not read its reply."""
+
+
+def _within(send: Send, timeout_seconds: float) -> Send:
+    # A server that has enough unread waits in `send`, where BentoML's deadline has ended.
+    async def sent(message: Message) -> None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await send(message)
+        except TimeoutError:
+            raise _NotRead from None
+
+    return sent
+
+
+def _allow_connections() -> None:
+    # Each connection is an open file. The soft limit is 1,024 on most machines, there for programs
+    # that use select(); so few silent connections would keep everybody else out.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _true_status(status: int, path: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,14 @@ def test_every_route_is_in_the_table_of_scopes_as_the_code_says() -> None:
         for (method, path), scope in ACCESS.items()
     ]
     assert _table(DOCS / "security.md", "route") == expected
+
+
+def test_every_test_that_the_page_of_faults_names_is_there() -> None:
+    page = (DOCS / "faults.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 25
+    for path, test in named:
+        assert f"\ndef {test}(" in (PROJECT_ROOT / path).read_text(encoding="utf-8"), test
 
 
 @pytest.mark.parametrize("page", ["metrics.md", "security.md", "settings.md"])

@@ -104,6 +104,12 @@ def test_a_refused_body_does_not_use_up_its_key(api: MountedApi, new_id: str) ->
     assert (refused.status_code, accepted.status_code) == (422, 202)
 
 
+@pytest.mark.parametrize("path", ["/v1/occupations", "/v1/occupations/chef/examples"])
+def test_a_key_without_a_body_is_refused_as_no_json(api: MountedApi, path: str) -> None:
+    reply = api.client.post(path, headers={"Idempotency-Key": "k"})
+    assert (reply.status_code, reply.json()["code"]) == (400, "invalid_json")
+
+
 @pytest.mark.parametrize("key", ["", "k" * 256])
 def test_a_key_has_1_to_255_characters(api: MountedApi, new_id: str, key: str) -> None:
     reply = api.client.post("/v1/occupations", json=_body(new_id), headers={"Idempotency-Key": key})

@@ -158,6 +158,61 @@ def test_a_body_that_stops_half_way_is_408() -> None:
     assert_problem(reply, 408, "body_too_slow")
 
 
+def test_a_method_that_an_address_has_not_is_405_though_the_router_knows_no_such_address() -> None:
+    async def unknown(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(status_code=404)(scope, receive, send)
+
+    reply = call(edge(unknown), "TRACE", "/v1/things")
+    assert_problem(reply, 405, "method_not_allowed")
+    assert reply.headers["allow"] == "GET, POST"
+    assert_problem(call(edge(unknown), "GET", "/v1/things/7"), 404, "not_found")
+    assert_problem(call(edge(unknown), "TRACE", "/nowhere"), 404, "not_found")
+
+
+def test_a_reply_that_nobody_reads_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    given_up: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await JSONResponse({})(scope, receive, send)
+        except Exception as error:
+            given_up.append(type(error).__name__)
+            raise
+
+    async def unread(message: Message) -> None:
+        await asyncio.Event().wait()
+
+    async def nothing() -> Message:
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "GET", "path": "/v1/things", "headers": []}
+    asyncio.run(edge(app, body_timeout_seconds=0.05)(scope, nothing, unread))
+    assert given_up == ["_NotRead"]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "identity, gzip", "\u00ff"])
+def test_an_encoded_body_is_415_before_it_is_read(encoding: str) -> None:
+    headers: dict[str, str | bytes] = {**JSON, "Content-Encoding": encoding.encode("latin-1")}
+    reply = call(edge(echo), "POST", headers=headers, chunks=[b"{}"])
+    assert_problem(reply, 415, "unsupported_media_type")
+    assert reply.received == 0
+
+
+def test_identity_is_no_encoding() -> None:
+    reply = call(
+        edge(echo), "POST", headers={**JSON, "Content-Encoding": "Identity"}, chunks=[b"{}"]
+    )
+    assert reply.status == 200
+
+
+def test_a_connection_is_closed_after_a_slow_body() -> None:
+    app = edge(echo, body_timeout_seconds=0.05)
+    reply = call(app, "POST", headers=JSON, chunks=[b"{"], stalls=True)
+    assert_problem(reply, 408, "body_too_slow")
+    assert reply.headers["connection"] == "close"
+
+
 @pytest.mark.parametrize(
     "media_type",
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"],

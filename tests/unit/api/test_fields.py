@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from service.api.fields import ExperienceFields, field_errors
+from service.api.schemas import ChampionIn
 from service.domain.types import Experience
 
 
@@ -68,3 +70,38 @@ def test_a_length_is_told_in_characters() -> None:
     with pytest.raises(ValidationError) as raised:
         ExperienceFields(text="x" * 10_001)
     assert "characters" in raised.value.errors()[0]["msg"]
+
+
+@pytest.mark.parametrize("given", [3, 3.0])
+def test_an_integer_may_be_written_as_json_schema_lets_it(given: float) -> None:
+    assert ChampionIn.model_validate({"version": given}).version == 3
+
+
+@pytest.mark.parametrize("given", [3.5, True, "3", float("inf"), float("nan"), 0.0, 1e300])
+def test_what_is_no_whole_number_is_refused(given: object) -> None:
+    with pytest.raises(ValidationError):
+        ChampionIn.model_validate({"version": given})
+
+
+@pytest.mark.parametrize(
+    ("fields", "taken"),
+    [
+        ({"text": "Chef"}, True),
+        ({"title": "Chef", "text": None}, True),
+        ({"text": "Chef", "title": None}, True),
+        ({}, False),
+        ({"text": " "}, False),
+        ({"title": "a\x00b"}, False),
+        ({"text": "Chef", "title": "Chef"}, False),
+        ({"company": "La Treille"}, False),
+    ],
+)
+def test_the_schema_says_which_experiences_are_taken(
+    fields: dict[str, str | None], *, taken: bool
+) -> None:
+    schema = Draft202012Validator(ExperienceFields.model_json_schema())
+    assert schema.is_valid(fields) is taken
+    if taken:
+        ExperienceFields.model_validate(fields)
+    else:
+        _pointers(fields)

@@ -1,0 +1,34 @@
+"""A start on a damaged home: what can be built again is built again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.registry import encoders
+from service.registry.database import Database
+from tests.support.measured import Measured
+from tests.support.running_service import running, wait_for
+
+CHEF = {"text": "Cheffe de cuisine", "occupations": ["chef"]}
+
+
+def test_a_truncated_base_encoder_is_built_again_and_gives_the_same_scores(
+    tiny_home: Path, tiny_settings: Mapping[str, str], measured: Measured
+) -> None:
+    with running(tiny_home, environment=tiny_settings) as service:
+        before = service.classify([CHEF])
+    registry = Database(f"sqlite:///{tiny_home / 'registry.sqlite'}")
+    with registry.read() as connection:
+        base = encoders.base_encoder(connection)
+    registry.close()
+    assert base is not None
+    (graph,) = (tiny_home / "artifacts").glob(f"??/{base.digest}/model.onnx")
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:-100])
+    with running(tiny_home, environment=tiny_settings) as service:
+        assert service.classify([CHEF]) == before
+        started = time.monotonic()
+        wait_for("the graph", lambda: graph.is_file() and graph.read_bytes() == whole, 30)
+    measured("until the encoder is whole again, once ready", time.monotonic() - started, "s")

@@ -1,0 +1,170 @@
+"""Processes that end under load: no accepted request or registration is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.support.load import Load, Outcome, load
+from tests.support.measured import Measured
+from tests.support.running_service import RunningService, running, wait_for
+from tests.support.sommelier import SOMMELIER
+
+SEED = int(os.environ.get("FAULTS_SEED", "2027"))
+KILLS = int(os.environ.get("FAULTS_KILLS", "2"))
+CLIENTS = 6
+# Long enough that every client has a request in progress at any moment.
+LONG = {
+    "experiences": [
+        {"text": f"{number} " + "encadrement d'équipes en cuisine " * 30, "occupations": ["chef"]}
+        for number in range(128)
+    ]
+}
+
+
+def _register(service: RunningService, id: str) -> str | None:
+    """The registration's id where it was accepted."""
+    body: dict[str, Any] = {**SOMMELIER, "id": id, "training": {"method": "head"}}
+    try:
+        reply = service.client.post("/v1/occupations", json=body)
+    except httpx.TransportError:
+        return None
+    return str(reply.json()["id"]) if reply.status_code == 202 else None
+
+
+def _in_progress(service: RunningService) -> float:
+    # On a connection of its own, which is accepted after those that came before.
+    lines = httpx.get(f"{service.client.base_url}/metrics").text.splitlines()
+    return sum(
+        float(line.rsplit(" ", 1)[1])
+        for line in lines
+        if line.startswith("bentoml_service_request_in_progress{") and '"/v1/classify"' in line
+    )
+
+
+def _answered_since(clients: Load, moment: float) -> Callable[[], list[Outcome]]:
+    return lambda: clients.answered_after(moment)
+
+
+def _another(service: RunningService, name: str, dead: int) -> Callable[[], bool]:
+    return lambda: service.worker(name).pid != dead
+
+
+def test_sigterm_under_load_answers_every_request_that_was_accepted(
+    tiny_home: Path, tiny_settings: Mapping[str, str], measured: Measured
+) -> None:
+    # Nothing kept: each request is computed, and takes its time.
+    environment = {**tiny_settings, "VOCATION_EMBEDDING_CACHE_BYTES": "0"}
+    service = RunningService(tiny_home, environment=environment)
+    service.start()
+    accepted = []
+    with load(str(service.client.base_url), LONG, CLIENTS) as clients:
+        wait_for("a load", lambda: len(clients.answered_after(0)) >= 2 * CLIENTS, 30)
+        accepted = [_register(service, f"before-{number}") for number in range(4)]
+        assert all(accepted)
+        # Connected, sent and read by the service: a connection that still waits to be accepted
+        # when the service stops listening is refused, and the client may send again.
+        in_time = time.monotonic()
+        wait_for("requests in progress", lambda: _in_progress(service) >= 2, 10)
+        assert service.process is not None
+        signalled = time.monotonic()
+        service.stop(signal.SIGTERM)
+        seconds = time.monotonic() - signalled
+    in_progress = [o for o in clients.outcomes if o.sent < in_time and o.over > signalled]
+    earlier = [o for o in clients.outcomes if o.over <= signalled]
+    assert in_progress
+    assert {outcome.status for outcome in (*earlier, *in_progress)} == {200}
+    refused = [o for o in clients.outcomes if o.sent >= in_time and o.status is None]
+    measured("requests in progress at the signal, all answered", len(in_progress), "requests")
+    measured("until every process has ended", seconds, "s")
+    measured("refused after the signal", len(refused), "requests")
+    service.start()
+    try:
+        for registration in accepted:
+            assert service.follow(str(registration))["state"] == "succeeded"
+    finally:
+        service.stop()
+        service.client.close()
+
+
+def test_kills_at_any_moment_under_load_lose_no_registration_and_classify_comes_back(
+    tiny_home: Path, tiny_settings: Mapping[str, str], measured: Measured
+) -> None:
+    chance = random.Random(SEED)  # noqa: S311  # moments, not secrets
+    one = {"experiences": [{"text": "Cheffe de cuisine", "occupations": ["chef"]}]}
+    accepted: list[str] = []
+    gaps: dict[str, list[float]] = {"vocation": [], "trainer": []}
+    with (
+        running(tiny_home, environment=tiny_settings) as service,
+        load(str(service.client.base_url), one, CLIENTS) as clients,
+    ):
+        for number in range(KILLS):
+            victim = ("vocation", "trainer")[number % 2]
+            for each in range(4):
+                registration = _register(service, f"kill-{number}-{each}")
+                accepted += [registration] if registration else []
+            time.sleep(chance.uniform(0.0, 0.6))  # the moment is what is drawn
+            process = service.worker(victim)
+            process.kill()
+            killed = time.monotonic()
+            wait_for("an answer", _answered_since(clients, killed), 30)
+            gaps[victim].append(min(o.over for o in clients.answered_after(killed)) - killed)
+            wait_for(
+                f"another {victim}",
+                _another(service, victim, process.pid),
+                30,
+            )
+        # A POST whose reply was lost may have been accepted too: it is there, and ends as well.
+        ids = {item["id"] for item in _registrations(service)}
+        assert set(accepted) <= ids
+        for registration in ids:
+            assert service.follow(registration)["state"] == "succeeded"
+        versions = [item["versions"] for item in _registrations(service)]
+        assert all([version["version"] for version in each] == [1] for each in versions)
+    lost = [outcome for outcome in clients.outcomes if outcome.status != 200]
+    measured("classify requests", len(clients.outcomes), "requests")
+    measured("of them lost, over all kills", len(lost), "requests")
+    measured("longest silence after an API process was killed", max(gaps["vocation"]), "s")
+    measured("longest silence after a Trainer was killed", max(gaps["trainer"]), "s")
+    measured("registrations accepted, all succeeded", len(accepted), "registrations")
+    assert max(gaps["trainer"]) < 2
+
+
+def _registrations(service: RunningService) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = service.client.get("/v1/registrations?limit=500").json()["items"]
+    return items
+
+
+def test_what_a_killed_supervisor_leaves_goes_on_until_it_is_ended(
+    tiny_home: Path, tiny_settings: Mapping[str, str]
+) -> None:
+    service = RunningService(tiny_home, environment=tiny_settings)
+    service.start()
+    supervisor, *left = service.family()
+    assert service.process is not None
+    try:
+        supervisor.kill()
+        service.process.wait()
+        # Nobody would start them again, and the port is theirs.
+        registration = _register(service, "unsupervised")
+        assert service.follow(str(registration))["state"] == "succeeded"
+        assert service.classify([{"text": "Sommelier", "occupations": ["unsupervised"]}])
+    finally:
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=10)
+        service.process = None
+    service.start()
+    try:
+        assert service.classify([{"text": "Sommelier", "occupations": ["unsupervised"]}])
+    finally:
+        service.stop()
+        service.client.close()

@@ -1,0 +1,69 @@
+"""A steady load of classify requests, and what became of each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One request: when it was sent and over, on the monotonic clock, and how it ended.
+
+    ``status`` is None where the connection was refused or broke.
+    """
+
+    sent: float
+    over: float
+    status: int | None
+
+
+@dataclass(slots=True)
+class Load:
+    """Clients that send one request after the other, each on a connection of its own."""
+
+    base_url: str
+    body: Mapping[str, Any]
+    outcomes: list[Outcome] = field(default_factory=list)
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def in_seconds(self, begin: float, end: float) -> list[Outcome]:
+        """The requests that were sent in between."""
+        return [outcome for outcome in self.outcomes if begin <= outcome.sent < end]
+
+    def answered_after(self, moment: float) -> list[Outcome]:
+        """The requests that were sent after a moment and answered with a 200."""
+        return [o for o in list(self.outcomes) if o.sent >= moment and o.status == 200]
+
+    def _send(self) -> None:
+        while not self._ended.is_set():
+            sent, status = time.monotonic(), None
+            with contextlib.suppress(httpx.TransportError):
+                # A new connection each: one that is kept may end while a request is on its way.
+                status = httpx.post(
+                    f"{self.base_url}/v1/classify", json=dict(self.body), timeout=60
+                ).status_code
+            self.outcomes.append(Outcome(sent, time.monotonic(), status))
+            if status is None:
+                self._ended.wait(0.02)
+
+
+@contextlib.contextmanager
+def load(base_url: str, body: Mapping[str, Any], clients: int) -> Iterator[Load]:
+    """Keep so many clients busy during the block."""
+    made = Load(base_url, body)
+    threads = [threading.Thread(target=made._send, daemon=True) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield made
+    finally:
+        made._ended.set()
+        for thread in threads:
+            thread.join(70)
