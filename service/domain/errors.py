@@ -184,6 +184,11 @@ class RegistryTooNew(VocationError):
     title = "The registry was written by a newer release"
 
 
+class RegistryDamaged(VocationError):
+    code = "registry_damaged"
+    title = "The registry is damaged"
+
+
 class RegistryNotFound(VocationError):
     code = "registry_not_found"
     title = "There is no registry here"

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from service.domain.errors import StorageUnavailable
 from service.registry import migrations
@@ -109,7 +109,10 @@ def _file_of(url: sa.URL) -> Path | None:
 def _storage_errors() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
+    except DatabaseError as error:
+        # A damaged file is a plain DatabaseError; its other kinds are mistakes of ours.
+        if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
+            raise
         # Only the driver's own message: the statement's parameters hold callers' texts.
         raise StorageUnavailable(f"The registry's database answered: {error.orig}") from None
 

@@ -23,6 +23,7 @@ _NEVER_SENT = (
     errors.NoKeyConfigured,
     errors.RegistryNotFound,
     errors.RegistryTooNew,
+    errors.RegistryDamaged,
     errors.RestoreFailed,
     errors.RestoreRefused,
     errors.TrainingFailed,

@@ -6,7 +6,7 @@ import re
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -220,6 +220,38 @@ def test_a_command_on_a_newer_registry_ends_with_status_2_and_one_clear_line(
     (line,) = result.stderr.splitlines()
     assert re.search(rf"schema version 9, .* up to {SCHEMA_VERSION}\b", line)
     assert line.startswith("vocation: The registry was written by a newer release")
+
+
+def _overwrite(file: Path) -> None:
+    file.write_bytes(b"not a database, but long enough to be read as one" * 40)
+
+
+def _truncate(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("damage", [_overwrite, _truncate])
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["serve"], "vocation: The registry is damaged: "),
+        (["keys", "list"], "vocation: The registry cannot be "),
+    ],
+)
+def test_a_command_on_a_damaged_registry_ends_with_status_2_and_one_clear_line(
+    old: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
+    command: list[str],
+    said: str,
+) -> None:
+    damage(old)
+    monkeypatch.setenv("VOCATION_HOME", str(old.parent))
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(said)
 
 
 def test_a_copy_of_a_newer_registry_is_not_backed_up(

@@ -199,7 +199,7 @@ def test_suggested_examples_turn_the_direction_and_calibrate_nothing() -> None:
     # The hardest part of what is outside: half way to the occupation, and with a mark of its own.
     hard = drawn(16, 0.4, 30)
     hard[:, 1] += 0.5
-    hard = unit(hard)
+    hard = unit(hard.astype(np.float64))
     texts = np.concatenate([rows, hard])
     truth = np.concatenate([labels, np.zeros(16, dtype=np.bool_)])
 
