@@ -10,7 +10,8 @@ Contenders:
   tokenisation included; no head and no HTTP. It has the CPUs for itself, without a client beside it.
 - ``bare``: a Starlette application on uvicorn around the very encoder and head of the service, with
   equal answers to the byte; nothing is validated, counted or logged. The floor of any Python service.
-- ``vocation``: ``vocation serve`` with default settings (``VOCATION_EMBEDDING_CACHE_BYTES=0``).
+- ``vocation``: ``vocation serve`` with default settings, but for ``VOCATION_EMBEDDING_CACHE_BYTES=0`` and
+  ``VOCATION_LONGEST_WAIT_SECONDS=60``: no peer keeps embeddings, and none refuses a long queue.
 - peers, each in an environment of its own from ``benchmarks/peers/NAME.txt``: ``setfit_torch``
   (SetFit's ``predict_proba`` in PyTorch, fp32, behind FastAPI), ``litserve`` and ``mlserver`` (the
   same int8 graph, the head's product and no familiarity check; both gather requests into batches),

@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         default=256, ge=1, description="Requests in progress per API process before 429."
     )
     longest_wait_seconds: float = Field(
-        default=1.0, gt=0, description="Longest expected wait for scoring before 429."
+        default=1.5, gt=0, description="Longest expected wait for scoring before 429."
     )
     request_timeout_seconds: int = Field(
         default=60, ge=1, description="Deadline of a request before 504."

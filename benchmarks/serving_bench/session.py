@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.serving_bench import agreement, arrivals, beside, peers, starts, variants
 from benchmarks.serving_bench.bundle import write_bundle
 from benchmarks.serving_bench.contenders import (
+    NOTHING_REFUSED,
     Contender,
     Role,
     start_bare,
@@ -99,7 +100,7 @@ class Session:
         ceiling = start_ceiling(work, bundle.encoder, cpus, plan.seed)
         self._stack.callback(ceiling.tree.stop)
         begun = time.monotonic()
-        service = start_service("vocation", work, home, {})
+        service = start_service("vocation", work, home, NOTHING_REFUSED)
         self._stack.callback(service.tree.stop)
         self.findings.start_seconds["later"] = time.monotonic() - begun
         bare = start_bare(work, self._template, OCCUPATION, cpus)
@@ -144,8 +145,8 @@ class Session:
                 cell = Cell("titles", arrivals.PER_REQUEST, 16)
                 findings.results = alternate(bench, [ours], [cell], plan.rounds, plan.pace)
             rate = peak_rate(findings.results[ours.name])
-            findings.overload = arrivals.overload(
-                bench, ours, rate, plan.overload_seconds, plan.seed
+            findings.overload = variants.measure_overload(
+                bench, self._work, self._template, rate, plan.overload_seconds, plan.seed
             )
         variant = (bench, ours, self._work, self._template, plan.rounds, plan.pace)
         if "workers" in plan.sections:

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving_bench.contenders import CACHE_SETTINGS, Contender, start_service
+from benchmarks.serving_bench import arrivals
+from benchmarks.serving_bench.contenders import (
+    CACHE_SETTINGS,
+    NOTHING_REFUSED,
+    Contender,
+    start_service,
+)
 from benchmarks.serving_bench.figures import Cell, Measurement
 from benchmarks.serving_bench.measure import Bench, Pace, alternate
 from service.settings import Settings
@@ -37,7 +43,7 @@ def compare_workers(
         Cell("titles", 8, 64),
         Cell("experiences", 8, 16),
     ]
-    settings = {"VOCATION_API_WORKERS": str(bench.cpus)}
+    settings = {**NOTHING_REFUSED, "VOCATION_API_WORKERS": str(bench.cpus)}
     other = _variant(WORKERS, work, template, settings)
     try:
         return alternate(bench, [ours, other], cells, rounds, pace)
@@ -53,12 +59,23 @@ def compare_cache(
     if setting is None:
         return None
     cells = [Cell("titles", 1, 16), Cell("titles", 8, 16), Cell("experiences", 8, 16)]
-    settings = {"VOCATION_EMBEDDING_CACHE_BYTES": str(_CACHE_BYTES)}
+    settings = {**NOTHING_REFUSED, "VOCATION_EMBEDDING_CACHE_BYTES": str(_CACHE_BYTES)}
     other = _variant(CACHED, work, template, settings)
     try:
         return alternate(bench, [ours, other], cells, rounds, pace, repeat=_REPEATED_REQUESTS)
     finally:
         other.tree.stop()
+
+
+def measure_overload(
+    bench: Bench, work: Path, template: Path, rate: float, seconds: float, seed: int
+) -> dict[str, Any]:
+    """Overload of the service with its default settings, which refuse what would wait too long."""
+    service = _variant("overload", work, template, {})
+    try:
+        return arrivals.overload(bench, service, rate, seconds, seed)
+    finally:
+        service.tree.stop()
 
 
 def _variant(name: str, work: Path, template: Path, settings: Mapping[str, Any]) -> Contender:
