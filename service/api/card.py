@@ -27,6 +27,8 @@ def model_card(occupation: Occupation, version: ModelVersion) -> str:
         "## How good it is",
         "Measured out of fold on its own examples and the background, not on other data:",
         _table(manifest.get("metrics", {})),
+        "## What to expect of it",
+        *_expected(manifest.get("reference", {}), occupation.prevalence),
         "## What it is made of",
         f"Encoder `{version.encoder_digest}`, head `{version.artifact_digest}`.",
         _table(manifest.get("hyper_parameters", {})),
@@ -48,6 +50,26 @@ def _erased(examples: int) -> list[str]:
         f"**{examples} of these examples {'has' if examples == 1 else 'have'} been erased since.** "
         "This version still answers as it was trained; add examples to train one without them."
     ]
+
+
+def _expected(reference: Mapping[str, Any], prevalence: float) -> list[str]:
+    """What the version was expected to answer; a version from before references has none."""
+    if not reference:
+        return ["Not recorded."]
+    labels = {name: f"{share:.1%}" for name, share in reference["labels"].items()}
+    scores = {f"up to {bound}": f"{share:.1%}" for bound, share in _tenths(reference["scores"])}
+    return [
+        f"Expected of held-out scores at a prevalence of {prevalence:g}, if what is scored is like "
+        "the background and the examples. Answers far from these shares speak of other texts, or "
+        "of another prevalence. Labels:",
+        _table(labels),
+        "Scores, cumulative:",
+        _table(scores),
+    ]
+
+
+def _tenths(scores: Mapping[str, float]) -> list[tuple[str, float]]:
+    return [(bound, share) for bound, share in scores.items() if bound != "+Inf"]
 
 
 def _table(values: Mapping[str, Any]) -> str:

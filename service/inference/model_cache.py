@@ -27,6 +27,7 @@ from service.registry import encoders, generation, versions
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database
 from service.telemetry import metrics
+from service.telemetry.references import ShownReferences
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class ModelCache:
         self._loading = threading.Lock()
         self._versions: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         self._snapshot: Snapshot | None = None
+        self._references = ShownReferences()
         self.encoders = EncoderCache(artifacts, side_by_side, encoder_bytes, self._background_of)
 
     def snapshot(self) -> Snapshot:
@@ -166,6 +168,7 @@ class ModelCache:
             self._snapshot = Snapshot(current, occupations, loaded, frozenset(unavailable))
             self._forget_unused(base.digest, published)
             metrics.set_models_loaded(len(self.encoders), len(loaded) + len(self._versions))
+            self._references.show({v.key: v.version.manifest for v in loaded.values()})
         metrics.set_generation(current)
         return True
 

@@ -112,6 +112,7 @@ class Scorer:
                     group,
                     known.embeddings[rows],
                     known.background_similarity[rows],
+                    known.truncated[rows],
                     [requests[index].explain for index in indices],
                     [scores[index] for index in indices],
                 )
@@ -126,13 +127,14 @@ class Scorer:
         group: EncoderGroup,
         embeddings: NDArray[np.float32],
         background_similarity: NDArray[np.float32],
+        truncated: NDArray[np.bool_],
         explain: Sequence[bool],
         answers: Sequence[list[Score | None]],
     ) -> None:
         scores = np.round(group.stack.scores(embeddings), SCORE_DIGITS)
         familiarity = familiarity_of(group, embeddings, background_similarity)
         labels = group.stack.labels(scores, familiarity)
-        self._tally.add(group.keys, scores, labels)
+        self._tally.add(group.keys, scores, labels, truncated)
         occupations, numbers = zip(*group.keys, strict=True)
         for row, answer in enumerate(answers):
             nearest: Iterable[tuple[Neighbour, ...] | None] = (

@@ -45,6 +45,24 @@ SCORES = Counter(
     "Scores given, by occupation and version: cumulative in le, as histogram_quantile reads it.",
     ["occupation", "version", "le"],
 )
+TRUNCATED_PREDICTIONS = Counter(
+    "vocation_truncated_predictions",
+    "Scores given to texts that were cut, by occupation and version.",
+    ["occupation", "version"],
+)
+REFERENCE_SCORES = Gauge(
+    "vocation_reference_scores",
+    "Share of scores expected from a champion when it was made: cumulative in le.",
+    ["occupation", "version", "le"],
+    # Every process shows the same share of a version; the last word says whether it is champion.
+    multiprocess_mode="livemostrecent",
+)
+REFERENCE_LABELS = Gauge(
+    "vocation_reference_labels",
+    "Share of each label expected from a champion when it was made.",
+    ["occupation", "version", "label"],
+    multiprocess_mode="livemostrecent",
+)
 ERRORS = Counter("vocation_errors", "Problem documents sent, by code.", ["code"])
 KEY_REQUESTS = Counter(
     "vocation_key_requests",
@@ -94,6 +112,9 @@ ALL = (
     TRUNCATIONS,
     PREDICTIONS,
     SCORES,
+    TRUNCATED_PREDICTIONS,
+    REFERENCE_SCORES,
+    REFERENCE_LABELS,
     ERRORS,
     KEY_REQUESTS,
     AUTHENTICATION_FAILURES,

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.types import Label
-from service.telemetry.metrics import PREDICTIONS, SCORES
+from service.telemetry.metrics import PREDICTIONS, SCORES, TRUNCATED_PREDICTIONS
 
-_EDGES = np.linspace(0.1, 1.0, 10)
-_BOUNDS = tuple(f"{edge:.1f}" for edge in _EDGES)
+# Upper bounds of the score that are counted, float64[10], and their names; the last has no bound.
+SCORE_EDGES = np.linspace(0.1, 1.0, 10)
+SCORE_BOUNDS = (*(f"{edge:.1f}" for edge in SCORE_EDGES), "+Inf")
 _LABELS = (Label.IN.value, Label.OUT.value, Label.UNCERTAIN.value)
 
 VersionKey = tuple[str, int]
@@ -29,37 +30,48 @@ class PredictionTally:
         # By the versions that were asked for together: one addition for a whole batch.
         self._labels: dict[tuple[VersionKey, ...], NDArray[np.int64]] = {}
         self._scores: dict[tuple[VersionKey, ...], NDArray[np.int64]] = {}
+        self._truncated: dict[tuple[VersionKey, ...], int] = {}
 
     def add(
         self,
         versions: tuple[VersionKey, ...],
         scores: NDArray[np.float64],
         labels: NDArray[np.int64],
+        truncated: NDArray[np.bool_],
     ) -> None:
-        """Count scores float64[n, versions] and label indices int64[n, versions].
+        """Count scores float64[n, versions], label indices int64[n, versions], cut texts bool[n].
 
-        The indices are those of in, out and uncertain.
+        The indices are those of in, out and uncertain. A text is cut by the encoder, so for all
+        of these versions or for none.
         """
-        bins = _count(np.searchsorted(_EDGES, scores), len(_EDGES) + 1)[:, : len(_EDGES)]
+        edges = len(SCORE_EDGES)
+        bins = _count(np.searchsorted(SCORE_EDGES, scores), edges + 1)[:, :edges]
         counts = _count(labels, len(_LABELS))
+        cut = int(np.count_nonzero(truncated))
         with self._lock:
             self._scores[versions] = self._scores.get(versions, 0) + bins
             self._labels[versions] = self._labels.get(versions, 0) + counts
+            self._truncated[versions] = self._truncated.get(versions, 0) + cut
 
     def flush(self) -> None:
         """Add what was counted since the last flush to the metrics."""
         with self._lock:
             grouped_labels, self._labels = self._labels, {}
             grouped_scores, self._scores = self._scores, {}
+            truncated, self._truncated = self._truncated, {}
         labels, scores = _by_version(grouped_labels), _by_version(grouped_scores)
         for (occupation, number), counts in labels.items():
             for label, count in zip(_LABELS, counts, strict=True):
                 if count:
                     PREDICTIONS.labels(occupation, number, label).inc(int(count))
         for (occupation, number), bins in scores.items():
-            for bound, cumulative in zip(_BOUNDS, np.cumsum(bins), strict=True):
+            below = np.append(np.cumsum(bins), bins.sum())
+            for bound, cumulative in zip(SCORE_BOUNDS, below, strict=True):
                 SCORES.labels(occupation, number, bound).inc(int(cumulative))
-            SCORES.labels(occupation, number, "+Inf").inc(int(bins.sum()))
+        for versions, cut in truncated.items():
+            for occupation, number in versions:
+                # By 0 too: a share of cut texts is asked for before the first is cut.
+                TRUNCATED_PREDICTIONS.labels(occupation, number).inc(cut)
 
 
 def _count(indices: NDArray[np.int64], kinds: int) -> NDArray[np.int64]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
+from service.telemetry.predictions import SCORE_BOUNDS
 from tests.support.mounted_api import MountedApi
 
 
@@ -45,6 +48,36 @@ def test_a_manifest_says_what_made_the_version(api: MountedApi, trained: str) ->
     assert manifest["libraries"]["onnxruntime"]
 
 
+def test_a_manifest_holds_what_the_version_is_expected_to_answer(
+    api: MountedApi, trained: str
+) -> None:
+    version = api.client.get(f"/v1/occupations/{trained}/versions/1").json()
+    reference = version["manifest"]["reference"]
+    assert set(reference) == {"scores", "labels"}
+    assert set(reference["labels"]) == {"in", "out", "uncertain"}
+    assert sum(reference["labels"].values()) == pytest.approx(1.0, abs=1e-5)
+    # The bounds of the scores that are counted, so that a dashboard can show the two together.
+    assert tuple(reference["scores"]) == SCORE_BOUNDS
+    shares = list(reference["scores"].values())
+    assert shares == sorted(shares)
+    assert shares[0] >= 0.0
+    assert shares[-2:] == [1.0, 1.0]
+
+
+def test_the_references_of_champions_are_shown_and_of_former_ones_no_more(
+    api: MountedApi, new_id: str
+) -> None:
+    api.add_trained(new_id, versions=2)
+
+    def shown(number: int) -> float | None:
+        labels = {"occupation": new_id, "version": str(number), "label": "uncertain"}
+        return REGISTRY.get_sample_value("vocation_reference_labels", labels)
+
+    manifest = api.client.get(f"/v1/occupations/{new_id}/versions/2").json()["manifest"]
+    assert shown(2) == manifest["reference"]["labels"]["uncertain"]
+    assert math.isnan(shown(1) or 0.0)
+
+
 def test_other_data_have_another_digest(api: MountedApi, trained: str) -> None:
     digests = {
         api.client.get(f"/v1/occupations/{trained}/versions/{n}").json()["manifest"]["data"][
@@ -63,6 +96,9 @@ def test_the_model_card_is_markdown_about_this_version(api: MountedApi, trained:
     assert f"`{trained}@2`" in reply.text
     assert version["encoder"] in reply.text
     assert "average precision" in reply.text
+    uncertain = version["manifest"]["reference"]["labels"]["uncertain"]
+    assert f"| uncertain | {uncertain:.1%} |" in reply.text
+    assert "| up to 0.1 |" in reply.text
     assert "{'" not in reply.text
 
 

@@ -174,6 +174,26 @@ def test_a_text_that_the_encoder_cuts_is_told(scorer: Scorer, target: Target) ->
     assert [answer.truncated for answer in answers] == [True, False]
 
 
+def test_cut_texts_are_counted_once_and_for_each_version_that_scored_them(
+    database: Database, cache: ModelCache, base_encoder: EncoderRecord, artifacts: ArtifactStore
+) -> None:
+    names = [f"{kind}-{uuid.uuid4().hex}" for kind in ("both", "one")]
+    for number, name in enumerate(names):
+        add_served(database, artifacts, base_encoder, name, head(number))
+    cache.refresh()
+    every = cache.resolve(cache.snapshot(), None)
+    first = cache.resolve(cache.snapshot(), names[:1])
+    tally = PredictionTally()
+    before = _sample("vocation_truncations_total")
+    Scorer(database, cache.encoders, EmbeddingCache(0), tally).score(
+        [_request("x" * 500, every), _request("y" * 500, first), _request("short", every)]
+    )
+    tally.flush()
+    assert _sample("vocation_truncations_total") - before == 2
+    cut = "vocation_truncated_predictions_total"
+    assert [_sample(cut, occupation=name, version="1") for name in names] == [2, 1]
+
+
 def test_a_score_carries_its_version_and_threshold(scorer: Scorer, target: Target) -> None:
     for score in _answers(scorer, [_request("Sommelier", target)])[0].scores:
         assert 0.0 <= score.score <= 1.0

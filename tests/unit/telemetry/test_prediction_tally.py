@@ -5,6 +5,7 @@ import uuid
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
 from service.domain.types import RegistrationState
@@ -13,6 +14,7 @@ from service.telemetry import metrics
 from service.telemetry.predictions import PredictionTally, VersionKey
 
 _BOUNDS = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0", "+Inf")
+_WHOLE, _CUT = False, True
 
 
 @pytest.fixture
@@ -40,14 +42,27 @@ def _cumulative(version: VersionKey) -> list[float | None]:
     ]
 
 
+def _truncated(version: VersionKey) -> float | None:
+    return REGISTRY.get_sample_value(
+        "vocation_truncated_predictions_total",
+        {"occupation": version[0], "version": str(version[1])},
+    )
+
+
+def _whole(texts: int) -> NDArray[np.bool_]:
+    return np.full(texts, _WHOLE)
+
+
 def _add(tally: PredictionTally, version: VersionKey, scores: list[float]) -> None:
-    tally.add((version,), np.array([scores]).T, np.array([[IN]] * len(scores)))
+    labels = np.array([[IN]] * len(scores))
+    tally.add((version,), np.array([scores]).T, labels, _whole(len(scores)))
 
 
 def test_labels_are_counted_at_the_flush_and_not_before(version: VersionKey) -> None:
     tally = PredictionTally()
-    tally.add((version,), np.array([[0.9], [0.1], [0.8]]), np.array([[IN], [OUT], [IN]]))
-    tally.add((version,), np.array([[0.5]]), np.array([[UNCERTAIN]]))
+    labels = np.array([[IN], [OUT], [IN]])
+    tally.add((version,), np.array([[0.9], [0.1], [0.8]]), labels, _whole(3))
+    tally.add((version,), np.array([[0.5]]), np.array([[UNCERTAIN]]), _whole(1))
     assert set(_labels(version).values()) == {None}
     tally.flush()
     assert _labels(version) == {"in": 2, "out": 1, "uncertain": 1}
@@ -98,13 +113,31 @@ def test_versions_of_one_batch_are_counted_each_by_its_column(version: VersionKe
     other = (version[0], 5)
     tally = PredictionTally()
     scores = np.array([[0.05, 0.95], [0.25, 0.95]])
-    tally.add((version, other), scores, np.array([[OUT, IN], [UNCERTAIN, IN]]))
-    tally.add((other,), np.array([[0.45]]), np.array([[OUT]]))
+    tally.add((version, other), scores, np.array([[OUT, IN], [UNCERTAIN, IN]]), _whole(2))
+    tally.add((other,), np.array([[0.45]]), np.array([[OUT]]), _whole(1))
     tally.flush()
     assert _labels(version) == {"in": None, "out": 1, "uncertain": 1}
     assert _labels(other) == {"in": 2, "out": 1, "uncertain": None}
     assert _cumulative(version) == [1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     assert _cumulative(other) == [0, 0, 0, 0, 1, 1, 1, 1, 1, 3, 3]
+
+
+def test_a_cut_text_counts_for_every_version_that_it_was_scored_for(version: VersionKey) -> None:
+    other = (version[0], 6)
+    tally = PredictionTally()
+    scores, labels = np.full((3, 2), 0.5), np.full((3, 2), OUT)
+    tally.add((version, other), scores, labels, np.array([_CUT, _WHOLE, _CUT]))
+    tally.add((other,), scores[:1, :1], labels[:1, :1], np.array([_CUT]))
+    tally.flush()
+    tally.flush()
+    assert (_truncated(version), _truncated(other)) == (2, 3)
+
+
+def test_versions_that_met_no_cut_text_show_zero(version: VersionKey) -> None:
+    tally = PredictionTally()
+    _add(tally, version, [0.5])
+    tally.flush()
+    assert _truncated(version) == 0
 
 
 def test_nothing_is_lost_between_threads_that_add_and_flush(version: VersionKey) -> None:
