@@ -15,6 +15,7 @@ from service.jobs.erase_command import erase
 from service.registry import keys_command
 from service.registry.backup_command import backup, restore
 from service.registry.export_command import export
+from service.registry.home import require_writable
 from service.registry.schema_version import require_known_schema
 from service.settings import PROJECT_ROOT, Settings
 from service.training.adapt.command import adapt
@@ -53,6 +54,7 @@ def serve(
             precision_for(settings.device)
         resolve_encoder(settings.encoder)
         require_known_schema(settings.resolved_database_url)
+        require_writable(settings.home.resolve())
         if not settings.open and not is_loopback(host):
             keys_command.require_a_key(settings)
     except VocationError as error:

@@ -79,6 +79,7 @@ class RunningProcess:
             1 if on_gpu else threads,
             settings.max_batch_size or most_at_once,
             settings.longest_wait_seconds,
+            1 if on_gpu else 2 * threads,
             trace,
         )
         self._stopping = threading.Event()

@@ -74,7 +74,12 @@ _Part = tuple[_Call, int, int]
 
 
 class ScoringQueue:
-    """Calls in the order of their turns, and the threads that score them."""
+    """Calls in the order of their turns, and the threads that score them.
+
+    A thread takes one of ``shares`` equal parts of what waits (as many as threads by default), at
+    most ``most_at_once``. With more shares than threads something is left, which keeps a thread
+    busy while the callers that the batches in hand answer send their next requests.
+    """
 
     def __init__(
         self,
@@ -82,11 +87,13 @@ class ScoringQueue:
         threads: int,
         most_at_once: int,
         longest_wait_seconds: float = float("inf"),
+        shares: int | None = None,
         trace: TracesBatches | None = None,
     ) -> None:
         self._scorer = scorer
         self._trace = trace
         self._most_at_once = most_at_once
+        self._shares = shares or threads
         self._longest_wait_seconds = longest_wait_seconds
         self._item_seconds = 0.0
         self._calls: deque[_Call] = deque()
@@ -191,7 +198,7 @@ class ScoringQueue:
                     if self._ended:
                         return []
                     self._changed.wait()
-                share = min(-(-self._waiting // len(self._threads)), self._most_at_once)
+                share = min(-(-self._waiting // self._shares), self._most_at_once)
                 while share and self._calls:
                     part = self._next_part(share)
                     if part is not None:

@@ -19,6 +19,8 @@ from service.registry import migrations
 
 BUSY_TIMEOUT_MILLISECONDS = 15_000
 _WAL_RETRY_SECONDS = 0.01
+# Of an extended result code (sqlite.org/rescode.html, section 2).
+_PRIMARY_CODE = 0xFF
 # Whoever scrubs comes again: nobody waits for it as long as for a write.
 _SCRUB_TIMEOUT_SECONDS = 2.0
 
@@ -91,10 +93,11 @@ class Database:
         On SQLite the write lock is taken at once, so that what the block reads cannot change
         before it writes. Raises StorageUnavailable on a full, read-only or locked disk.
         """
-        with _storage_errors(), self.engine.begin() as connection:
+        with _storage_errors(), self.engine.connect() as connection:
             if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                _take_write_lock(connection)
             yield connection
+            connection.commit()
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -103,6 +106,17 @@ class Database:
 
 def _file_of(url: sa.URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def _take_write_lock(connection: Connection) -> None:
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        if not error.connection_invalidated:
+            raise
+        # It was opened while the disk was read-only; the next one may not be.
+        connection.rollback()
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager
@@ -125,7 +139,16 @@ def _create_engine(url: str) -> Engine:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(parsed, hide_parameters=True)
     sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "handle_error", _drop_read_only)
     return engine
+
+
+def _drop_read_only(context: sa.ExceptionContext) -> None:
+    # A connection that SQLite opened while the disk was read-only stays so when the disk no longer
+    # is. Called a disconnect, it is replaced, and so is all that the pool has from that time.
+    code = getattr(context.original_exception, "sqlite_errorcode", 0)
+    if code & _PRIMARY_CODE == sqlite3.SQLITE_READONLY:
+        context.is_disconnect = True
 
 
 def _use_write_ahead_log(connection: Any) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.encoder import Encoder
-from service.training.gate import FoldScores, make_folds, score_fold, standing_background
+from service.training.forked import Forked
+from service.training.gate import Fold, FoldScores, make_folds, score_fold, standing_background
 from service.training.training_texts import TrainingTexts
 from service.training.tuners import Tuner
 from service.training.tuning import TuningSettings
 
 SPLITS = 3
+_ARRAYS = tuple(field.name for field in fields(FoldScores))
 
 
 class CrossTuning:
@@ -37,7 +42,8 @@ class CrossTuning:
         self.rows = list(range(own))
         self.labels = chosen.labels[:own]
         self.folds = make_folds(self.labels, SPLITS, settings.fold_repeats, settings.seed)
-        self._settings = settings
+        self._processes = settings.threads
+        self._settings = replace(settings, threads=1)
         self._chosen = chosen
         self._size = len(chosen.texts)
         self.texts = [*chosen.texts, *crowd, *hints]
@@ -53,24 +59,65 @@ class CrossTuning:
     def score(
         self, tuner: Tuner, report: Callable[[float], None]
     ) -> tuple[list[FoldScores], list[FoldScores]]:
-        """Scores by fold of the champion (a head on the base encoder) and the challenger."""
-        always = list(range(len(self.rows), self._size))
-        champion, challenger = [], []
-        for number, fold in enumerate(self.folds):
-            crowd = self._crowd[self._standing]
-            champion.append(
-                score_fold(self._examples, self.labels, crowd, self._hint_embeddings, fold)
-            )
-            train = [*fold.train.tolist(), *always]
-            tuner.start_again()
-            tuner.train(
-                train,
-                self._chosen.labels[train],
-                self._settings,
-                lambda done, number=number: report((number + done) / len(self.folds)),  # type: ignore[misc]
-            )
-            examples = tuner.embed(self.rows)
-            crowd = tuner.embed((self._size + self._standing).tolist())
-            hints = tuner.embed(self._hints)
-            challenger.append(score_fold(examples, self.labels, crowd, hints, fold))
-        return champion, challenger
+        """Scores by fold of the champion (a head on the base encoder) and the challenger.
+
+        Folds run side by side, in as many processes as there may be threads.
+        """
+        standing = self._crowd[self._standing]
+        champion = [
+            score_fold(self._examples, self.labels, standing, self._hint_embeddings, fold)
+            for fold in self.folds
+        ]
+        shares = shared_folds(len(self.folds), self._processes)
+        forked = [Forked(partial(self._as_bytes, tuner, share)) for share in shares[1:]]
+        found: dict[int, FoldScores] = {}
+        try:
+            for done, number in enumerate(shares[0]):
+                report(done / len(shares[0]))
+                found[number] = self._challenger(tuner, self.folds[number])
+            for share, process in zip(shares[1:], forked, strict=True):
+                found.update(zip(share, _from_bytes(process.result(), len(share)), strict=True))
+        finally:
+            for process in forked:
+                process.stop()
+        return champion, [found[number] for number in range(len(self.folds))]
+
+    def _challenger(self, tuner: Tuner, fold: Fold) -> FoldScores:
+        train = [*fold.train.tolist(), *range(len(self.rows), self._size)]
+        tuner.start_again()
+        tuner.train(train, self._chosen.labels[train], self._settings, lambda _: None)
+        examples = tuner.embed(self.rows)
+        crowd = tuner.embed((self._size + self._standing).tolist())
+        hints = tuner.embed(self._hints)
+        return score_fold(examples, self.labels, crowd, hints, fold)
+
+    def _as_bytes(self, tuner: Tuner, share: Sequence[int]) -> bytes:
+        content = io.BytesIO()
+        scored = [self._challenger(tuner, self.folds[number]) for number in share]
+        arrays = {
+            f"{name} {place}": getattr(scores, name)
+            for place, scores in enumerate(scored)
+            for name in _ARRAYS
+        }
+        np.savez(content, **arrays)
+        return content.getvalue()
+
+
+def shared_folds(folds: int, processes: int) -> list[list[int]]:
+    """Which folds each process does, at most ``processes`` of them.
+
+    The first has one tuning more to do: that of the version, when the folds are done.
+    """
+    shares: list[list[int]] = [[] for _ in range(max(1, min(processes, folds)))]
+    for number in range(folds):
+        least = min(shares[1:], key=len, default=shares[0])
+        (least if len(least) <= len(shares[0]) else shares[0]).append(number)
+    return shares
+
+
+def _from_bytes(content: bytes, count: int) -> list[FoldScores]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return [
+            FoldScores(**{name: arrays[f"{name} {place}"] for name in _ARRAYS})
+            for place in range(count)
+        ]

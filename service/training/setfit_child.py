@@ -11,6 +11,7 @@ nothing elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     """Run one job; returns the exit status."""
     (folder,) = (Path(argument).resolve() for argument in arguments)
     end_with_parent()
-    os.nice(_NICENESS)
+    _give_way()
     warnings.filterwarnings("ignore")
     try:
         _run(folder)
@@ -52,6 +53,17 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{said}\n")
         return NO_ROOM
     return 0
+
+
+def _give_way() -> None:
+    """Leave the processors to serving where it wants them.
+
+    This process leads a session, and Linux shares processors out by sessions first (sched(7), "The
+    autogroup feature"): within its own, nobody is there for a niceness to count against.
+    """
+    os.nice(_NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 def _run(folder: Path) -> None:

@@ -46,6 +46,8 @@ def run_job(job: Job, out: Path, report: Report) -> None:
     Raises VocationError for what a user can act on.
     """
     clock = _Clock()
+    # Before anything runs: a fork must not inherit a pool of threads in the middle of its work.
+    torch.set_num_threads(1)
     chosen, crowd = _texts(job)
     hints = [job.name] if job.name else []
     side_by_side = SideBySide(job.settings.threads)

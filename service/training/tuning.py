@@ -94,7 +94,8 @@ def make_deterministic(settings: TuningSettings) -> None:
     random.seed(settings.seed)
     np.random.seed(settings.seed)  # noqa: NPY002 - setfit samples its pairs by the old generator
     torch.manual_seed(settings.seed)
-    torch.set_num_threads(settings.threads)
+    # On the few texts of a step a second thread costs what it brings.
+    torch.set_num_threads(settings.threads if settings.tuned_layers == "all" else 1)
     torch.use_deterministic_algorithms(mode=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 from service.domain.errors import EncoderUnusable, TrainingFailed
 from service.inference.encoder import SideBySide, load_encoder
 from service.inference.encoder_spec import read_spec
+from service.training.cross_tuning import CrossTuning
 from service.training.encoder_export import export_encoder, export_graph, load_model
 from service.training.pair_loss import AllPairsLoss, StratifiedBatches, shared_out
 from service.training.split_export import check_frozen, export_tuned, split_graph
@@ -293,3 +295,23 @@ def test_suggested_out_texts_are_tuned_on_and_stand_last_where_no_fold_judges_by
 @pytest.mark.parametrize(("texts", "steps"), [(8, 8), (32, 8), (64, 16), (128, 32), (512, 32)])
 def test_more_texts_take_more_steps_up_to_a_bound(texts: int, steps: int) -> None:
     assert TuningSettings().steps(texts) == steps
+
+
+def test_folds_have_the_same_scores_in_one_process_and_in_several(
+    source: Path, tmp_path: Path
+) -> None:
+    export_encoder(source, tmp_path, "int8", "tiny", lambda *_: None)
+    base = load_encoder(tmp_path, "tiny", SideBySide(1))
+    chosen = choose_texts(
+        [*INSIDE, *OUTSIDE], np.array([True] * 8 + [False] * 8), BACKGROUND, most=512, seed=1
+    )
+
+    def scores(processes: int) -> list[bytes]:
+        settings = replace(SETTINGS, threads=processes)
+        embeddings = base.encode(BACKGROUND).embeddings
+        folds = CrossTuning(chosen, BACKGROUND, embeddings, [], base, settings)
+        tuner = TopTuner(load_model(source), folds.texts, settings)
+        _, challenger = folds.score(tuner, lambda _: None)
+        return [fold.scores.tobytes() + fold.background.tobytes() for fold in challenger]
+
+    assert scores(1) == scores(3)

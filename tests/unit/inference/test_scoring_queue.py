@@ -92,6 +92,18 @@ def test_small_requests_that_wait_become_one_batch() -> None:
     assert gate.batches == [["first"], list("abcdefgh"), ["i", "j"]]
 
 
+def test_with_more_shares_than_threads_something_is_left_for_the_next_turn() -> None:
+    gate = Gate(closed=True)
+    queue = ScoringQueue(gate, threads=1, most_at_once=8, shares=2)
+    queue.submit(items("first"))
+    gate.wait_for(1)
+    futures = [queue.submit(items(name)) for name in "abcdefghij"]
+    gate.open()
+    wait(futures, DEADLINE_SECONDS)
+    queue.close()
+    assert gate.batches == [["first"], list("abcde"), list("fgh"), ["i"], ["j"]]
+
+
 def test_a_large_request_takes_turns_with_those_behind_it() -> None:
     gate = Gate(closed=True)
     with running(gate, threads=1, most_at_once=100) as queue:
