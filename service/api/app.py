@@ -1,4 +1,4 @@
-"""The mounted FastAPI application: every route but the native ``classify``."""
+"""The mounted FastAPI application: every route but ``classify``."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def create_app() -> FastAPI:
 
 
 def path_table(app: FastAPI) -> PathTable:
-    """Every path, native, mounted and built in, with its methods."""
+    """Every path, classify, mounted and built in, with its methods."""
     documented = openapi_document(app)["paths"]
     table = {path: [method.upper() for method in item] for path, item in documented.items()}
     for path in (*BUILT_IN_PATHS, "/openapi.json", "/docs", "/docs/assets/{file}"):

@@ -33,7 +33,6 @@ TRUE_PATH = "vocation.path"
 BODY = "vocation.body"
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,128}")
-_READINESS = frozenset({"/readyz", "/livez", "/healthz"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _JSON = re.compile(r"^application/(?:[a-z0-9.\-]+\+)?json$")
 
@@ -206,8 +205,8 @@ class _Reply:
     async def _start(self, message: Message) -> None:
         headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
         foreign = dict(headers).get(b"content-type", b"") != problems.MEDIA_TYPE.encode()
-        if message["status"] >= 400 and foreign:
-            status = _true_status(message["status"], self._path)
+        status = message["status"]
+        if status >= 400 and foreign:
             if status == 404 and self._methods and not self._has_method:
                 # A route that is answered ahead of the router is unknown to it.
                 status = 405
@@ -248,12 +247,6 @@ def _allow_connections() -> None:
     # that use select(); so few silent connections would keep everybody else out.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _true_status(status: int, path: str) -> int:
-    # BentoML's dispatcher gives up on a request that has waited too long with a 503: to a caller
-    # that is overload. Readiness is the one 503 of its own that means what it says.
-    return 429 if status == 503 and path not in _READINESS else status
 
 
 def _request_id(scope: Scope) -> str:

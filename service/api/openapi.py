@@ -1,4 +1,4 @@
-"""One OpenAPI document for native and mounted routes alike, with examples."""
+"""One OpenAPI document for classify and the mounted routes alike, with examples."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ SUGGESTED_EXAMPLE: dict[str, Any] = {
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The document of the mounted routes with the native and built-in ones added."""
+    """The document of the mounted routes with classify and the built-in ones added."""
     document = get_openapi(
         title="Vocation",
         version=__version__,
