@@ -6,6 +6,7 @@ import fcntl
 import logging
 import threading
 from pathlib import Path
+from typing import TextIO
 
 from service.domain.errors import VocationError
 from service.inference.encoder import SideBySide
@@ -56,9 +57,11 @@ class TrainerProcess:
 
     def _run(self) -> None:
         home = self._settings.home.resolve()
-        home.mkdir(parents=True, exist_ok=True)
+        while (lock := _open_lock(home)) is None:
+            if self._stopping.wait(_RETRY_SECONDS):
+                return
         # A second service on the same home stands by: two workers would run the same jobs.
-        with (home / LOCK_FILE).open("w") as lock:
+        with lock:
             if not self._acquire(lock.fileno()):
                 return
             while not self._stopping.is_set():
@@ -129,3 +132,13 @@ class TrainerProcess:
             with database.write() as connection:
                 registrations.time_out(connection, registration)
         metrics.TRAINER_HEARTBEAT.set_to_current_time()
+
+
+def _open_lock(home: Path) -> TextIO | None:
+    """The lock's file, None where the home cannot be written now."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        return (home / LOCK_FILE).open("w")
+    except OSError as error:
+        logger.error("the Trainer cannot lock its home: %s", error.strerror)
+        return None

@@ -145,10 +145,15 @@ def _create_engine(url: str) -> Engine:
 
 def _drop_read_only(context: sa.ExceptionContext) -> None:
     # A connection that SQLite opened while the disk was read-only stays so when the disk no longer
-    # is. Called a disconnect, it is replaced, and so is all that the pool has from that time.
+    # is, and so does the shared memory of a process, until its last connection is closed.
     code = getattr(context.original_exception, "sqlite_errorcode", 0)
     if code & _PRIMARY_CODE == sqlite3.SQLITE_READONLY:
         context.is_disconnect = True
+        if context.execution_context is not None:
+            # Else SQLite keeps what the pool has closed until its last cursor is collected.
+            context.execution_context.cursor.close()
+        if context.engine is not None:
+            context.engine.dispose()
 
 
 def _use_write_ahead_log(connection: Any) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
 from service.inference.encoder import Encoder
 from service.training.forked import Forked
@@ -92,15 +92,14 @@ class CrossTuning:
         return score_fold(examples, self.labels, crowd, hints, fold)
 
     def _as_bytes(self, tuner: Tuner, share: Sequence[int]) -> bytes:
-        content = io.BytesIO()
         scored = [self._challenger(tuner, self.folds[number]) for number in share]
-        arrays = {
-            f"{name} {place}": getattr(scores, name)
-            for place, scores in enumerate(scored)
-            for name in _ARRAYS
-        }
-        np.savez(content, **arrays)
-        return content.getvalue()
+        return save(
+            {
+                f"{name} {place}": np.ascontiguousarray(getattr(scores, name))
+                for place, scores in enumerate(scored)
+                for name in _ARRAYS
+            }
+        )
 
 
 def shared_folds(folds: int, processes: int) -> list[list[int]]:
@@ -116,8 +115,8 @@ def shared_folds(folds: int, processes: int) -> list[list[int]]:
 
 
 def _from_bytes(content: bytes, count: int) -> list[FoldScores]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return [
-            FoldScores(**{name: arrays[f"{name} {place}"] for name in _ARRAYS})
-            for place in range(count)
-        ]
+    arrays = load(content)
+    return [
+        FoldScores(**{name: arrays[f"{name} {place}"] for name in _ARRAYS})
+        for place in range(count)
+    ]

@@ -162,7 +162,7 @@ def _is_refused(method: str, template: str, caller: str) -> int | None:
 def test_every_address_answers_each_caller_as_the_table_says(guarded: Guarded, caller: str) -> None:
     wrong = []
     for method, template in [*RULES, *PAGES]:
-        path = template.format(id="nothing", number=1, file="swagger-ui.css")
+        path = template.format(id="nothing", number=1, example_id=1, file="swagger-ui.css")
         body = "{}" if method in ("POST", "PUT") else ""
         reply = guarded.ask(method, path, _header(guarded, caller), body)
         refused = _is_refused(method, template, caller)

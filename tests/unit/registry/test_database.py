@@ -136,3 +136,15 @@ def test_times_are_read_back_as_they_were_written_in_utc() -> None:
     offset = read.utcoffset()
     assert offset is not None
     assert offset.total_seconds() == 0
+
+
+def test_a_connection_that_has_become_read_only_is_replaced_and_the_write_goes_through(
+    database: Database,
+) -> None:
+    """As SQLite leaves those that it opened on a disk that was read-only for a while."""
+    with database.read() as connection:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+    with database.write() as connection:
+        generation.put(connection, "counter", "1")
+    with database.read() as connection:
+        assert generation.get(connection, "counter") == "1"
