@@ -61,8 +61,12 @@ def _another(service: RunningService, name: str, dead: int) -> Callable[[], bool
 def test_sigterm_under_load_answers_every_request_that_was_accepted(
     tiny_home: Path, tiny_settings: Mapping[str, str], measured: Measured
 ) -> None:
-    # Nothing kept: each request is computed, and takes its time.
-    environment = {**tiny_settings, "VOCATION_EMBEDDING_CACHE_BYTES": "0"}
+    # Nothing kept: each request is computed, and takes its time. None is refused for the wait.
+    environment = {
+        **tiny_settings,
+        "VOCATION_EMBEDDING_CACHE_BYTES": "0",
+        "VOCATION_LONGEST_WAIT_SECONDS": "60",
+    }
     service = RunningService(tiny_home, environment=environment)
     service.start()
     accepted = []
