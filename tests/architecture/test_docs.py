@@ -68,7 +68,6 @@ def test_bentomls_own_metrics_are_in_the_table() -> None:
         "bentoml_service_request_duration_seconds",
         "bentoml_service_request_in_progress",
         "bentoml_service_last_request_timestamp_seconds",
-        "bentoml_service_adaptive_batch_size",
     }
 
 

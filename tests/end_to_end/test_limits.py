@@ -62,7 +62,7 @@ def test_metrics_have_bounded_paths_and_every_stage(service: RunningService) -> 
     assert "nowhere" not in metrics
     for stage in ("queue", "tokenise", "encode", "head"):
         assert f'vocation_stage_seconds_count{{stage="{stage}"}}' in metrics
-    assert "bentoml_service_adaptive_batch_size" in metrics
+    assert "vocation_batch_experiences_count" in metrics
 
 
 def test_metrics_add_up_over_several_api_workers(fresh_home: Path) -> None:
