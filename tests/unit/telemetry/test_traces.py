@@ -74,8 +74,9 @@ def test_a_batch_is_kept_with_any_of_its_requests() -> None:
 def test_lost_spans_are_said_once_in_a_while_and_not_for_each_export(
     some: list[ReadableSpan], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Another test may have configured the log.
+    # Another test may have configured the log: a record is to be seen, and once.
     monkeypatch.setattr(logging.getLogger("service"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("service"), "handlers", [])
     caplog.set_level(logging.INFO, "service")
     seconds = iter(range(70))
     collector = Collector()
