@@ -32,8 +32,8 @@ from service.inference.embedding_cache import EmbeddingCache
 from service.inference.encoder import Encoder, SideBySide, load_encoder
 from service.inference.encoder_cache import EncoderCache, LoadedEncoder
 from service.inference.head import Head
-from service.inference.model_cache import LoadedVersion, Target, make_target
 from service.inference.scorer import Scorer
+from service.inference.snapshot import LoadedVersion, Target, make_target
 from service.inference.split_encoder import SplitEncoder, Trunk
 from service.registry.database import Database
 from service.settings import DEFAULT_ENCODER, available_cpus

@@ -80,12 +80,14 @@ class Memory(threading.Thread):
     def run(self) -> None:
         """Sample until stopped."""
         while not self._ended.wait(_SAMPLE_SECONDS):
-            size = 0
+            started = {}
             for process in self._supervisor.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     command = process.cmdline()
                     if "--service-name" in command and "vocation" in command:
-                        size += process.memory_info().rss
+                        started[process.pid] = (process.ppid(), process.memory_info().rss)
+            # A process that serves is the child of one that waits, and shares what that one holds.
+            size = sum(rss for parent, rss in started.values() if parent in started)
             self.samples.append((time.time(), size))
 
     def stop(self) -> None:

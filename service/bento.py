@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import bentoml
+
+from service.telemetry.metrics_directory import keep_in_memory
+
+# Before prometheus-client is imported. A worker's parent is BentoML's supervisor, which has given it
+# a folder on a disk.
+keep_in_memory(os.environ, supervisor=os.getppid())
 
 from service.api.app import create_app, path_table
 from service.api.classify_route import ClassifyRoute
 from service.api.edge import EdgeInstaller, EdgeLimits
 from service.api.process import ApiProcess
+from service.api.successor import serve_in_a_child
 from service.settings import Settings
+from service.telemetry import logs
 
 if TYPE_CHECKING:
     from service.telemetry.traces import Traces
@@ -108,3 +117,8 @@ if settings.traces_endpoint is not None:
 
     _api.add_asgi_middleware(RequestSpansInstaller, paths=path_table(app), process=process)
 _api.add_asgi_middleware(ClassifyRoute, process=process)
+
+if "--service-name" in sys.argv and sys.argv[sys.argv.index("--service-name") + 1] == _api.name:
+    # A worker that BentoML starts for this service. Last, so that a successor imports nothing.
+    logs.configure(settings.log_format, settings.log_level)
+    serve_in_a_child()

@@ -85,7 +85,10 @@ class ProcessTree:
         return total
 
     def memory_bytes(self) -> dict[str, int]:
-        """Proportional set size and peak resident set of all members, each summed."""
+        """Proportional set size and peak resident set of all members, each summed.
+
+        A forked child's resident set holds what it shares with its parent, which counts once more.
+        """
         totals = {"pss": 0, "peak_rss": 0}
         for member in self.members():
             with contextlib.suppress(OSError):

@@ -58,7 +58,8 @@ def _later_starts(work: Path, home: Path) -> dict[str, Any]:
 
 
 def _api_memory(service: Contender) -> dict[str, int]:
-    for member in service.tree.members():
+    # The API process is the child of one that only waits for its end.
+    for member in reversed(service.tree.members()):
         command = " ".join(member.cmdline())
         if "worker.service" in command and "trainer" not in command:
             found = member.memory_full_info()

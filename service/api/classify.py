@@ -21,7 +21,8 @@ from service.inference.batch import (
 )
 
 if TYPE_CHECKING:
-    from service.inference.model_cache import ModelCache, Snapshot, Target
+    from service.inference.model_cache import ModelCache
+    from service.inference.snapshot import Snapshot, Target
 
 ROUTE = "/v1/classify"
 MAX_EXPERIENCES = 256

@@ -27,6 +27,8 @@ from service.telemetry.predictions import PredictionTally
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
+# Longest time that a process loads champions before it takes connections, ready or not.
+_FIRST_LOOK_SECONDS = 10.0
 # On a CPU texts do not share a run: a batch only spreads the cost of what surrounds the runs, and
 # beyond a few texts that cost is small against them.
 _CPU_BATCH, _GPU_BATCH = 8, 64
@@ -82,7 +84,7 @@ class RunningProcess:
             1 if on_gpu else 2 * threads,
             trace,
         )
-        self._stopping = threading.Event()
+        self._stopping, self._looked = threading.Event(), threading.Event()
         self._followers = [
             threading.Thread(target=self._follow_registry, name="registry", daemon=True),
             # A thread of its own: a revoked key does not wait for a model to load.
@@ -91,6 +93,9 @@ class RunningProcess:
         ]
         for follower in self._followers:
             follower.start()
+        # Connections wait in the listening socket, as they do while a process starts: one that
+        # follows upon a killed one refuses nobody. The very first start has nothing to load yet.
+        self._looked.wait(_FIRST_LOOK_SECONDS)
 
     def stop(self) -> None:
         """Stop following, flush the metrics and close the connections."""
@@ -115,6 +120,7 @@ class RunningProcess:
                 # A registry that cannot be read now may be readable in a moment; what is loaded
                 # goes on answering.
                 logger.exception("the registry could not be followed")
+            self._looked.set()
             self._stopping.wait(self._poll_seconds)
 
     def _follow_keys(self) -> None:

@@ -9,7 +9,7 @@ from service.domain.errors import VocationError
 from service.domain.types import Experience
 
 if TYPE_CHECKING:
-    from service.inference.model_cache import Target
+    from service.inference.snapshot import Target
 
 
 @dataclass(frozen=True, slots=True)

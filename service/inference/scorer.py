@@ -25,7 +25,7 @@ from service.inference.embedding import EmbeddedTexts, embed_texts
 from service.inference.embedding_cache import EmbeddingCache
 from service.inference.encoder_cache import EncoderCache, LoadedEncoder
 from service.inference.head import IN, OUT, UNCERTAIN
-from service.inference.model_cache import SCORE_DIGITS, EncoderGroup, LoadedVersion
+from service.inference.snapshot import SCORE_DIGITS, EncoderGroup, LoadedVersion
 from service.registry.database import Database
 from service.registry.occupations import examples_by_digest
 from service.telemetry import metrics

@@ -20,15 +20,9 @@ from service.domain.types import Experience
 from service.inference.embedding import embed_texts
 from service.inference.embedding_cache import EmbeddingCache
 from service.inference.encoder_cache import LoadedEncoder
-from service.inference.model_cache import (
-    SCORE_DIGITS,
-    EncoderGroup,
-    ModelCache,
-    Snapshot,
-    Target,
-    make_target,
-)
+from service.inference.model_cache import ModelCache
 from service.inference.scorer import LABELS, familiarity_of
+from service.inference.snapshot import SCORE_DIGITS, EncoderGroup, Snapshot, Target, make_target
 from service.inference.suggesting import Candidates, suggest
 from service.inference.suggestions import Suggested, Suggestion
 from service.registry.database import Database

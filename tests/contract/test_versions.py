@@ -113,6 +113,19 @@ def test_a_version_is_promoted_and_rolled_back_at_once(api: MountedApi, new_id: 
         assert _champion(api, new_id) == number
 
 
+def test_a_version_whose_files_are_damaged_is_not_made_champion(
+    api: MountedApi, new_id: str
+) -> None:
+    api.add_trained(new_id, versions=2)
+    # Loaded, and so able to answer here; other processes and the next start are not.
+    asked = {"text": "Sommelier", "occupations": [f"{new_id}@1"]}
+    assert api.classify(asked).json()[0]["scores"][0]["version"] == 1
+    api.damage(new_id, 1)
+    reply = api.client.put(f"/v1/occupations/{new_id}/champion", json={"version": 1})
+    assert (reply.status_code, reply.json()["code"]) == (503, "version_unavailable")
+    assert _champion(api, new_id) == 2
+
+
 @pytest.mark.parametrize("number", [0, -1, 2_147_483_648, "1", 1.5, None, True])
 def test_a_champion_is_named_by_its_number(api: MountedApi, trained: str, number: object) -> None:
     reply = api.client.put(f"/v1/occupations/{trained}/champion", json={"version": number})

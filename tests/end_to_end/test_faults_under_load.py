@@ -140,6 +140,30 @@ def test_kills_at_any_moment_under_load_lose_no_registration_and_classify_comes_
     measured("longest silence after a Trainer was killed", max(gaps["trainer"]), "s")
     measured("registrations accepted, all succeeded", len(accepted), "registrations")
     assert max(gaps["trainer"]) < 2
+    # The supervisor looks every ten seconds: this is not its work.
+    assert max(gaps["vocation"]) < 8
+
+
+def test_a_killed_parent_of_the_api_process_is_replaced_and_no_request_notices(
+    tiny_home: Path, tiny_settings: Mapping[str, str], measured: Measured
+) -> None:
+    one = {"experiences": [{"text": "Cheffe de cuisine", "occupations": ["chef"]}]}
+    with (
+        running(tiny_home, environment=tiny_settings) as service,
+        load(str(service.client.base_url), one, CLIENTS) as clients,
+    ):
+        left = service.worker("vocation")
+        service.waiting_process().kill()
+        killed = time.monotonic()
+        successor = wait_for("another", service.api_processes, 30)[0]
+        assert successor != left
+        # Both serve by now, from the same socket.
+        wait_for("answers", lambda: len(clients.answered_after(killed)) > 10 * CLIENTS, 30)
+        measured("until a parent was there again", time.monotonic() - killed, "s")
+        requests = list(clients.outcomes)
+        left.terminate()
+    measured("requests meanwhile, all answered", len(requests), "requests")
+    assert {outcome.status for outcome in requests} == {200}
 
 
 def _registrations(service: RunningService) -> list[dict[str, Any]]:

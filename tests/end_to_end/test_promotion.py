@@ -152,10 +152,8 @@ def _promote(service: RunningService, callers: Callers, version: int) -> float:
 
 def _busy_seconds(service: RunningService) -> dict[int, float]:
     found = {}
-    for process in service.family():
-        command = process.cmdline()
-        if "--service-name" in command and "vocation" in command:
-            times = process.cpu_times()
-            found[process.pid] = times.user + times.system
+    for process in service.api_processes():
+        times = process.cpu_times()
+        found[process.pid] = times.user + times.system
     assert len(found) == 2
     return found

@@ -13,8 +13,9 @@ from service.domain.types import Experience
 from service.inference.batch import ScoredExperience, ScoringRequest
 from service.inference.embedding_cache import EmbeddingCache
 from service.inference.encoder import CpuEncoder, SideBySide, load_encoder
-from service.inference.model_cache import ModelCache, Target
+from service.inference.model_cache import ModelCache
 from service.inference.scorer import Scorer
+from service.inference.snapshot import Target
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database
 from service.registry.encoders import EncoderRecord

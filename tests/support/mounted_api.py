@@ -26,7 +26,7 @@ from service.inference.encoder_cache import BACKGROUND_TENSORS
 from service.inference.model_cache import INITIALISED, ModelCache
 from service.jobs.registering import JOBS_READY
 from service.jobs.stages import Stages
-from service.registry import encoders, generation
+from service.registry import encoders, generation, versions
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database, utc_now
 from service.registry.encoders import EncoderRecord
@@ -70,6 +70,13 @@ class MountedApi:
             more = {"examples": [{"text": f"{id}, exemple {number}", "label": "in"}]}
             reply = self.client.post(f"/v1/occupations/{id}/examples", json=more)
             self.run(reply.json()["id"])
+
+    def damage(self, id: str, number: int) -> None:
+        """Cut off the head of a version, as a failing disk does."""
+        with self.database.read() as connection:
+            digest = versions.get_version(connection, id, number).artifact_digest
+        for file in self.artifacts.open_local(digest).iterdir():
+            file.write_bytes(file.read_bytes()[:-1])
 
     def classify(self, *experiences: dict[str, Any]) -> httpx.Response:
         return self.client.post("/v1/classify", json={"experiences": list(experiences)})

@@ -126,19 +126,33 @@ class RunningService:
             return []
 
     def worker(self, service: str) -> psutil.Process:
-        """The process of a BentoML service (``vocation`` or ``trainer``)."""
+        """The process that serves as a BentoML service (``vocation`` or ``trainer``)."""
+        found = self.api_processes if service == "vocation" else self._trainers
+        return wait_for(f"a process of {service}", found)[0]
 
-        def find() -> psutil.Process | None:
-            for process in self.family():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    command = process.cmdline()
-                    if "--service-name" in command:
-                        name = command[command.index("--service-name") + 1]
-                        if name == service:
-                            return process
-            return None
+    def api_processes(self) -> list[psutil.Process]:
+        """The processes that serve; each is the child of one that waits for its end."""
+        started = self._started("vocation")
+        ids = {process.pid for process in started}
+        return [process for process in started if process.ppid() in ids]
 
-        return wait_for(f"a process of {service}", find)
+    def waiting_process(self) -> psutil.Process:
+        """The one that BentoML started, and that starts the API process's successor."""
+        return wait_for("a parent", lambda: self._started("vocation"))[0]
+
+    def _trainers(self) -> list[psutil.Process]:
+        return self._started("trainer")
+
+    def _started(self, service: str) -> list[psutil.Process]:
+        """Processes with the command of a worker of a BentoML service, parents first."""
+        found = []
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                command = process.cmdline()
+                if "--service-name" in command:
+                    name = command[command.index("--service-name") + 1]
+                    found += [process] if name == service else []
+        return found
 
     def classify(self, experiences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Score experiences; fails unless the reply is a 200."""

@@ -55,6 +55,11 @@ def card(id: str, number: Number, context: Context) -> Response:
 @router.put("/champion", summary="Promote or roll back")
 def promote(id: str, body: ChampionIn, context: Context) -> ChampionOut:
     """Make a version the one that answers, in every process."""
+    with context.database.read() as connection:
+        occupations.get_occupation(connection, id)
+        version = versions.get_version(connection, id, body.version)
+    # Ahead of the write, which nobody may wait for.
+    context.cache.require_whole(version)
     with context.database.write() as connection:
         occupations.get_occupation(connection, id)
         versions.set_champion(connection, id, body.version)

@@ -21,7 +21,7 @@ from service.domain.types import Example, Label
 from service.inference.encoder import Encoder
 from service.inference.encoder_cache import BACKGROUND_TENSORS
 from service.inference.head import UNCERTAIN, Head, HeadStack, read_head
-from service.inference.model_cache import SCORE_DIGITS
+from service.inference.snapshot import SCORE_DIGITS
 from service.settings import available_cpus
 from service.training.child import NO_ROOM, REFUSED, UNUSABLE
 from service.training.evaluation.judged import Answer

@@ -14,8 +14,9 @@ from service.domain.types import Experience, Label, Origin
 from service.inference.batch import BatchItem, RefusedExperience, ScoredExperience, ScoringRequest
 from service.inference.embedding_cache import EmbeddingCache
 from service.inference.encoder import CpuEncoder
-from service.inference.model_cache import ModelCache, Target
+from service.inference.model_cache import ModelCache
 from service.inference.scorer import Scorer
+from service.inference.snapshot import Target
 from service.registry import encoders, occupations
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database
