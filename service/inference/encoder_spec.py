@@ -24,6 +24,11 @@ class EncoderSpec:
     own pooling says. A trunk's output is ``hidden``, float32[batch, tokens, dimensions]; a tuned
     top reads it beside ``attention_mask`` and ``input_ids``, and ``trunk`` is the digest of the
     trunk's artifact, which also holds the tokeniser. A whole encoder has no trunk.
+
+    A ``packed`` graph keeps texts apart: whatever stands beside a text in a run, padding included,
+    its embedding is the same to the bit. Its trunk's ``hidden`` is float32[tokens, dimensions],
+    the tokens of all texts one after the other without padding, and its top reads ``hidden`` and
+    ``attention_mask`` alone. Graphs that are not packed run one text at a time.
     """
 
     name: str
@@ -36,6 +41,7 @@ class EncoderSpec:
     parity: Mapping[str, float] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
     trunk: str | None = None
+    packed: bool = False
 
     def to_json(self) -> bytes:
         """The content of ``encoder.json``."""
