@@ -19,8 +19,8 @@ from service.api.app import create_app, path_table
 from service.api.classify_route import ClassifyRoute
 from service.api.edge import EdgeInstaller, EdgeLimits
 from service.api.process import ApiProcess
-from service.api.successor import serve_in_a_child
 from service.settings import Settings
+from service.successor import serve_in_a_child
 from service.telemetry import logs
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ if settings.traces_endpoint is not None:
     _api.add_asgi_middleware(RequestSpansInstaller, paths=path_table(app), process=process)
 _api.add_asgi_middleware(ClassifyRoute, process=process)
 
-if "--service-name" in sys.argv and sys.argv[sys.argv.index("--service-name") + 1] == _api.name:
-    # A worker that BentoML starts for this service. Last, so that a successor imports nothing.
+if "--service-name" in sys.argv:
+    # A worker that BentoML starts. Last, so that a successor has nothing to import.
     logs.configure(settings.log_format, settings.log_level)
     serve_in_a_child()

@@ -153,9 +153,9 @@ def test_a_killed_parent_of_the_api_process_is_replaced_and_no_request_notices(
         load(str(service.client.base_url), one, CLIENTS) as clients,
     ):
         left = service.worker("vocation")
-        service.waiting_process().kill()
+        service.waiting_process("vocation").kill()
         killed = time.monotonic()
-        successor = wait_for("another", service.api_processes, 30)[0]
+        successor = wait_for("another", lambda: service.workers("vocation"), 30)[0]
         assert successor != left
         # Both serve by now, from the same socket.
         wait_for("answers", lambda: len(clients.answered_after(killed)) > 10 * CLIENTS, 30)

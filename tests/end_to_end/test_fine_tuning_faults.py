@@ -32,8 +32,6 @@ def service(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterat
     environment = {
         **write_tiny_settings(folder),
         "TMPDIR": str(temporary),
-        # BentoML's supervisor looks for killed workers every ten seconds: others answer meanwhile.
-        "VOCATION_API_WORKERS": "3",
     }
     with running(folder / "home", environment=environment) as started:
         yield started

@@ -152,7 +152,7 @@ def _promote(service: RunningService, callers: Callers, version: int) -> float:
 
 def _busy_seconds(service: RunningService) -> dict[int, float]:
     found = {}
-    for process in service.api_processes():
+    for process in service.workers("vocation"):
         times = process.cpu_times()
         found[process.pid] = times.user + times.system
     assert len(found) == 2

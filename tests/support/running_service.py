@@ -126,22 +126,18 @@ class RunningService:
             return []
 
     def worker(self, service: str) -> psutil.Process:
-        """The process that serves as a BentoML service (``vocation`` or ``trainer``)."""
-        found = self.api_processes if service == "vocation" else self._trainers
-        return wait_for(f"a process of {service}", found)[0]
+        """The process that works as a BentoML service (``vocation`` or ``trainer``)."""
+        return wait_for(f"a process of {service}", lambda: self.workers(service))[0]
 
-    def api_processes(self) -> list[psutil.Process]:
-        """The processes that serve; each is the child of one that waits for its end."""
-        started = self._started("vocation")
+    def workers(self, service: str) -> list[psutil.Process]:
+        """The processes that work; each is the child of one that waits for its end."""
+        started = self._started(service)
         ids = {process.pid for process in started}
         return [process for process in started if process.ppid() in ids]
 
-    def waiting_process(self) -> psutil.Process:
-        """The one that BentoML started, and that starts the API process's successor."""
-        return wait_for("a parent", lambda: self._started("vocation"))[0]
-
-    def _trainers(self) -> list[psutil.Process]:
-        return self._started("trainer")
+    def waiting_process(self, service: str) -> psutil.Process:
+        """The one that BentoML started, and that starts the worker's successor."""
+        return wait_for("a parent", lambda: self._started(service))[0]
 
     def _started(self, service: str) -> list[psutil.Process]:
         """Processes with the command of a worker of a BentoML service, parents first."""

@@ -138,7 +138,7 @@ _WORKERS = {"trainer": "trainer", "api": "vocation"}
 
 
 def _dead(process: psutil.Process) -> bool:
-    # A dead worker stays a zombie until BentoML's supervisor looks, every ten seconds.
+    # A dead process stays a zombie until its parent looks.
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -17,7 +17,7 @@ from tests.support.running_service import wait_for
 
 _SERVING = """
 import os, signal, sys, time
-from service.api.successor import serve_in_a_child
+from service.successor import serve_in_a_child
 
 def say(what):
     os.write(1, f"{what} {os.getpid()}\\n".encode())

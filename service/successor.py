@@ -1,9 +1,9 @@
-"""A killed API process has a successor at once, in place of at BentoML's next look.
+"""A killed worker has a successor at once, in place of at BentoML's next look.
 
-BentoML's supervisor looks after its processes every ten seconds. So the process that it starts
-forks once everything is imported: the child serves, and the parent only waits for its end. A child
-that was killed is replaced by another; connections wait meanwhile in the listening socket, which
-the supervisor holds. A parent that is killed leaves a child that serves on until the supervisor's
+BentoML's supervisor looks after its processes every ten seconds. So a process that it starts forks
+once everything is imported: the child works, and the parent only waits for its end. A child that
+was killed is replaced by another; connections wait meanwhile in the listening socket, which the
+supervisor holds. A parent that is killed leaves a child that works on until the supervisor's
 replacement has had the time to start.
 """
 
@@ -57,7 +57,7 @@ def serve_in_a_child(orphan_seconds: float = _ORPHAN_SECONDS) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = _wait(child)
         os.close(parent_is_there)
-        logger.warning("the API process %d was killed (signal %d): another starts", child, -code)
+        logger.warning("the process %d was killed (signal %d): another starts", child, -code)
         _forget(child)
         if time.monotonic() - born > _SHORT_LIFE_SECONDS:
             pause_seconds = _FIRST_PAUSE_SECONDS
