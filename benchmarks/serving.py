@@ -8,20 +8,24 @@ Contenders:
 
 - ``ceiling``: the served ONNX graph in one process, one text per run, one thread per CPU,
   tokenisation included; no head and no HTTP. It has the CPUs for itself, without a client beside it.
+- ``ceiling_packed``: the same, each thread taking 8 texts at a time, which share runs as the service's do.
 - ``bare``: a Starlette application on uvicorn around the very encoder and head of the service, with
   equal answers to the byte; nothing is validated, counted or logged. The floor of any Python service.
 - ``vocation``: ``vocation serve`` with default settings, but for ``VOCATION_EMBEDDING_CACHE_BYTES=0`` and
   ``VOCATION_LONGEST_WAIT_SECONDS=60``: no peer keeps embeddings, and none refuses a long queue.
 - peers, each in an environment of its own from ``benchmarks/peers/NAME.txt``: ``setfit_torch``
   (SetFit's ``predict_proba`` in PyTorch, fp32, behind FastAPI), ``litserve`` and ``mlserver`` (the
-  same int8 graph, the head's product and no familiarity check; both gather requests into batches),
-  ``infinity`` (an embedding server, ONNX engine, the same int8 graph: counted without a head, its
-  embeddings are not even decoded). A peer that cannot be installed or started, or that stops
+  ordinary int8 graph of the same weights, which this run exports with optimum's dynamic quantisation,
+  per channel: what a user would have; the head's product and no familiarity check; both gather
+  requests into batches), ``infinity`` (an embedding server, ONNX engine, that same graph: counted
+  without a head, its embeddings are not even decoded). A peer that cannot be installed or started, or that stops
   answering, is named as missing, with the reason.
 
-Peers do what is fastest, which is less than the service promises: they pad texts into shared runs, so
-that a score moves with the texts beside it (the report shows how far). ``--texts-per-run 1`` makes
-``litserve`` and ``mlserver`` keep to one text per run, as the service does.
+Peers do what is fastest, which is less than the service promises: they pad texts into shared runs of a
+graph with one activation scale for each run, so that a score moves with the texts beside it.
+``--texts-per-run 1`` makes ``litserve`` and ``mlserver`` keep to one text per run, and so to the service's
+promise. How far a score is from the service's, which the report shows, is of both: the neighbours and
+the other quantisation.
 
 Every request asks for one occupation. Load is closed-loop over keep-alive connections: a cell is a
 kind of text (titles of about 11 tokens, experiences of about 95), texts per request (1, 8) and

@@ -30,7 +30,7 @@ settings = Settings()
 if settings.device == "cuda":
     # Where BentoML itself loads this module: a device that is not there ends the start with a
     # clear error in place of workers that die and are started again.
-    from service.inference.encoder import precision_for
+    from service.inference.device import precision_for
 
     precision_for(settings.device)
 # BentoML traces every request, into nothing unless it is configured: .1 ms of each request.

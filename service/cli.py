@@ -49,7 +49,7 @@ def serve(
     try:
         if settings.device == "cuda":
             # Imported only to be asked: a start does not wait for what it does not need.
-            from service.inference.encoder import precision_for
+            from service.inference.device import precision_for
 
             precision_for(settings.device)
         resolve_encoder(settings.encoder)

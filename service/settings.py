@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     max_batch_size: int | None = Field(
         default=None,
         ge=1,
-        description="Most experiences scored as one batch; default: 8 on CPU, 64 on a GPU.",
+        description="Most experiences scored as one batch; default: 16 on CPU, 64 on a GPU.",
     )
     max_concurrency: int = Field(
         default=256, ge=1, description="Requests in progress per API process before 429."

@@ -1,4 +1,4 @@
-"""The served int8 graph and one head, for peers that run a model of the user's own.
+"""The ordinary int8 graph of the served encoder and one head, for peers that run a model of the user's own.
 
 ``texts_per_run`` short texts of similar length share a padded run, on several threads; longer ones
 run alone, for padding costs them more than a shared run saves. Where texts share a run, the score

@@ -1,9 +1,9 @@
 """The bare server: Starlette on uvicorn around the service's own encoder and head.
 
 The floor of any Python service: the body is decoded and nothing else of it is checked; nothing is
-counted or logged. There are as many threads as CPUs, and one text per ONNX run. A request runs on one
-of them while others keep the rest busy, and is cut into parts when it is alone. Its replies equal
-the service's to the byte.
+counted or logged. There are as many threads as CPUs. A request runs on one of them while others keep
+the rest busy, its texts packed into shared ONNX runs as the service's are, and is cut into parts when
+it is alone. Its replies equal the service's to the byte.
 """
 
 from __future__ import annotations

@@ -1,15 +1,24 @@
-"""The served encoder and one champion's head, laid out for the peers."""
+"""One champion's head, the served encoder, and the same weights as the peers would have them."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+import subprocess
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
-from service.inference.encoder_spec import MODEL_FILE
+from benchmarks.serving_bench.processes import NotStarted
+from service.inference.encoder_spec import (
+    MODEL_FILE,
+    SPEC_FILE,
+    TOKENIZER_FILE,
+    EncoderSpec,
+    read_spec,
+)
 from service.inference.head import read_head
 from service.registry.artifacts import ArtifactStore
 from service.registry.database import Database
@@ -25,17 +34,22 @@ _WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Folders that peers read: ``encoder`` as it is served, ``hub`` as a hub's repository."""
+    """``served`` is the service's own encoder; peers read the other folders.
+
+    ``encoder`` has the ordinary int8 graph of the same weights, pooled; ``hub`` the same graph
+    without its pooling, laid out as a hub's repository.
+    """
 
     folder: Path
+    served: Path
     encoder: Path
     hub: Path
 
 
 def write_bundle(home: Path, source: Path, folder: Path, occupation: str) -> Bundle:
-    """Copy what a prepared home serves for an occupation.
+    """Copy what a prepared home serves for an occupation, and export the peers' graph.
 
-    ``source`` is the encoder's own folder (configuration and tokeniser for the hub's layout).
+    ``source`` is the encoder's own folder (weights, configuration, tokeniser).
     """
     database = Database(f"sqlite:///{home / 'registry.sqlite'}")
     artifacts = ArtifactStore(str(home / "artifacts"), home / "cache")
@@ -43,8 +57,10 @@ def write_bundle(home: Path, source: Path, folder: Path, occupation: str) -> Bun
         version = next(v for v in champions(connection) if v.occupation == occupation)
     database.close()
     head = read_head(artifacts.open_local(version.artifact_digest))
-    encoder = folder / "encoder"
-    shutil.copytree(artifacts.open_local(version.encoder_digest), encoder)
+    served, encoder = folder / "served", folder / "encoder"
+    shutil.copytree(artifacts.open_local(version.encoder_digest), served)
+    _write_ordinary(source, read_spec(served), encoder)
+    shutil.copy(served / TOKENIZER_FILE, encoder / TOKENIZER_FILE)
     rules = {
         "occupation": occupation,
         "weights": [float(weight) for weight in head.weights],
@@ -52,7 +68,18 @@ def write_bundle(home: Path, source: Path, folder: Path, occupation: str) -> Bun
         "threshold": head.threshold,
     }
     (folder / "head.json").write_text(json.dumps(rules))
-    return Bundle(folder, encoder, _write_hub(encoder, source, folder / "hub"))
+    return Bundle(folder, served, encoder, _write_hub(encoder, source, folder / "hub"))
+
+
+def _write_ordinary(source: Path, served: EncoderSpec, encoder: Path) -> None:
+    encoder.mkdir()
+    arguments = ("-m", "benchmarks.serving_bench.ordinary", str(source), str(encoder))
+    made = subprocess.run((sys.executable, *arguments), check=False, capture_output=True, text=True)
+    if made.returncode:
+        raise NotStarted(f"the peers' graph cannot be exported: {made.stderr[-500:]}")
+    inputs = onnx.load(str(encoder / MODEL_FILE)).graph.input
+    spec = replace(served, inputs=tuple(each.name for each in inputs), packed=False)
+    (encoder / SPEC_FILE).write_bytes(spec.to_json())
 
 
 def _write_hub(encoder: Path, source: Path, hub: Path) -> Path:

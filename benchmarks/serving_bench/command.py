@@ -41,6 +41,7 @@ def main(documentation: str | None) -> None:
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": options.quick,
         "rounds": plan.rounds,
+        "peers_graph": "int8 by optimum, dynamic, per channel, exported in this run",
         "peers_texts_per_run": plan.texts_per_run,
         "window_seconds": plan.pace.seconds,
         "mean_tokens": _mean_tokens(plan.seed),
@@ -105,7 +106,7 @@ def _options(documentation: str | None) -> argparse.Namespace:
         "--texts-per-run",
         type=int,
         default=8,
-        help="short texts that share an ONNX run in litserve and mlserver; 1: none, as the service",
+        help="short texts that share an ONNX run in litserve and mlserver; 1: none, so that no score moves with its neighbours",
     )
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--occupations", type=int, default=100, help="for the section starts")

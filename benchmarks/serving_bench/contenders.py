@@ -90,17 +90,20 @@ def start_bare(work: Path, home: Path, occupation: str, threads: int) -> Contend
     return start_server("bare", "bare", work, command, wait=False)
 
 
-def start_ceiling(work: Path, encoder: Path, threads: int, seed: int) -> Contender:
-    """Start the ceiling's process."""
+def start_ceiling(
+    name: str, work: Path, encoder: Path, threads: int, texts_at_once: int, seed: int
+) -> Contender:
+    """Start a ceiling's process."""
     arguments = ("--encoder", str(encoder), "--threads", str(threads), "--seed", str(seed))
+    more = ("--texts-at-once", str(texts_at_once), "--root", str(ROOT))
     tree = ProcessTree(
-        (sys.executable, "-m", "benchmarks.serving_bench.ceiling", "--root", str(ROOT), *arguments),
+        (sys.executable, "-m", "benchmarks.serving_bench.ceiling", *arguments, *more),
         plain_environment(work),
-        work / "ceiling.log",
+        work / f"{name}.log",
         work,
         piped=True,
     )
-    return Contender("ceiling", "ceiling", tree, conversation=Conversation(tree))
+    return Contender(name, "ceiling", tree, conversation=Conversation(tree))
 
 
 def start_client(work: Path, occupation: str, seed: int) -> Conversation:

@@ -13,7 +13,12 @@ mpl.use("Agg")
 
 from matplotlib import pyplot as plt
 
-_COLOURS = {"ceiling": "#9e9e9e", "bare": "#c7b299", "vocation": "#1b6ca8"}
+_COLOURS = {
+    "ceiling": "#9e9e9e",
+    "ceiling_packed": "#9e9e9e",
+    "bare": "#c7b299",
+    "vocation": "#1b6ca8",
+}
 _PEER_COLOUR = "#d98c5f"
 
 
@@ -28,7 +33,7 @@ def write_plot(results: Results, path: Path) -> None:
         names = [name for name, measured in results.items() if measured.get(cell)]
         rates = [medians(results[name][cell], rate) for name in names]
         _bars(axes[0][column], names, rates, str(cell).replace(", ", "\n", 1))
-        served = [name for name in names if name != "ceiling"]
+        served = [name for name in names if not name.startswith("ceiling")]
         _latencies(axes[1][column], served, results, cell)
     axes[0][0].set_ylabel("experiences per second")
     axes[1][0].set_ylabel("latency, ms (p50 to p99)")

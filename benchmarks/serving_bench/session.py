@@ -28,6 +28,8 @@ from service.settings import available_cpus
 
 SECTIONS = ("peers", "starts", "workers", "overload", "cache", "registration", "collections")
 OCCUPATION = "ai-engineering"
+# Texts at a time of the ceiling that packs: as many as a large cell has in a request.
+_PACKED_TEXTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,11 @@ class Session:
         shutil.copytree(self._template, home)
         client = start_client(work, OCCUPATION, plan.seed)
         self._stack.callback(client.tree.stop)
-        ceiling = start_ceiling(work, bundle.encoder, cpus, plan.seed)
-        self._stack.callback(ceiling.tree.stop)
+        ceilings = []
+        for name, at_once in (("ceiling", 1), ("ceiling_packed", _PACKED_TEXTS)):
+            ceiling = start_ceiling(name, work, bundle.served, cpus, at_once, plan.seed)
+            self._stack.callback(ceiling.tree.stop)
+            ceilings.append(ceiling)
         begun = time.monotonic()
         service = start_service("vocation", work, home, NOTHING_REFUSED)
         self._stack.callback(service.tree.stop)
@@ -111,7 +116,7 @@ class Session:
             self._stack.callback(peer.tree.stop)
         self.findings.missing.update(missing)
         wait_ready(bare, "/readyz")
-        contenders = [ceiling, bare, service, *ready]
+        contenders = [*ceilings, bare, service, *ready]
         for contender in contenders:
             contender.tree.pause()
         print(f"{len(contenders)} contenders started", flush=True)

@@ -15,20 +15,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.domain.errors import DeviceUnavailable
-from service.inference.encoder_spec import MODEL_FILE, EncoderSpec, Precision, read_spec
+from service.inference.device import CUDA
+from service.inference.encoder_spec import MODEL_FILE, EncoderSpec, read_spec
+from service.inference.packing import keeps_apart, padded, shared_runs
 from service.inference.tokenizer import Tokenizer, Tokens
-from service.settings import Device
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-CUDA = "CUDAExecutionProvider"
-
-# The smallest ONNX model there is: y = Identity(x), float32[1].
-_IDENTITY_GRAPH = (
-    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
-    b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
-)
 
 # A text's padded length depends on its own tokens only, and every GPU run has the same number of
 # rows: the shape of the matrix products, and so the order of their sums, never depends on who
@@ -94,10 +87,11 @@ class SideBySide:
 
 
 class CpuEncoder:
-    """Runs one text per ONNX run, several runs side by side.
+    """Runs packs of texts of a packed graph, and one text per run of any other, side by side.
 
-    Dynamic int8 takes one activation scale per run: with one text in a run, nobody else's text
-    can move a score by a bit. It is also faster on CPU than padded batches.
+    Ordinary dynamic int8 takes one activation scale per run: only a text that runs alone keeps
+    its score whatever is beside it. A packed graph keeps texts apart itself, where the machine's
+    kernels do as they did when it was made: that is tried here.
     """
 
     def __init__(self, folder: Path, digest: str, side_by_side: SideBySide) -> None:
@@ -105,30 +99,29 @@ class CpuEncoder:
         self.spec = read_spec(folder)
         self._tokenizer = Tokenizer(folder, self.spec)
         self._side_by_side = side_by_side
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(
-            str(folder / MODEL_FILE), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = cpu_session(folder)
+        self._together = self.spec.packed and keeps_apart(self._tokenizer, self._run)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Embed texts, the longest first so that no thread ends long after the others."""
         started = time.perf_counter()
         tokens = [self._tokenizer(text) for text in texts]
         tokenised = time.perf_counter()
-        longest_first = sorted(range(len(texts)), key=lambda i: -len(tokens[i].ids))
-        rows = self._side_by_side.map(self._run, [tokens[i] for i in longest_first])
+        threads = self._side_by_side.threads
+        runs = shared_runs([len(t.ids) for t in tokens], threads, together=self._together)
         embeddings = np.empty((len(texts), self.spec.dimensions), dtype=np.float32)
-        for index, row in zip(longest_first, rows, strict=True):
-            embeddings[index] = row
+
+        def run(numbers: list[int]) -> None:
+            embeddings[numbers] = self._run([tokens[number] for number in numbers])
+
+        self._side_by_side.map(run, runs)
         return _encoded(embeddings, tokens, started, tokenised)
 
-    def _run(self, tokens: Tokens) -> NDArray[np.float32]:
-        ids = tokens.ids[None, :]
-        feeds = _feeds(self.spec, ids, np.ones_like(ids))
-        output: NDArray[np.float32] = self._session.run([self.spec.output], feeds)[0][0]
+    def _run(self, texts: Sequence[Tokens]) -> NDArray[np.float32]:
+        ids, mask = padded([text.ids for text in texts], self.spec.pad_token_id)
+        output: NDArray[np.float32] = self._session.run(
+            [self.spec.output], _feeds(self.spec, ids, mask)
+        )[0]
         return output
 
 
@@ -169,43 +162,22 @@ class PaddedEncoder:
         return _encoded(embeddings, tokens, started, tokenised)
 
 
+def cpu_session(folder: Path) -> ort.InferenceSession:
+    """A graph on the CPU with one thread inside a run: several runs go side by side."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(
+        str(folder / MODEL_FILE), options, providers=["CPUExecutionProvider"]
+    )
+
+
 def load_encoder(folder: Path, digest: str, side_by_side: SideBySide) -> Encoder:
     """Load an encoder artifact: fp16 graphs run on the GPU, int8 graphs on the CPU."""
     if read_spec(folder).precision == "fp16":
         return PaddedEncoder(folder, digest, CUDA)
     return CpuEncoder(folder, digest, side_by_side)
-
-
-def precision_for(device: Device) -> Precision:
-    """The precision that new encoders are built in for a device.
-
-    Raises DeviceUnavailable for ``cuda`` where ONNX Runtime cannot start its CUDA provider.
-    """
-    if device == "cpu":
-        return "int8"
-    if CUDA not in ort.get_available_providers():
-        if device == "cuda":
-            raise DeviceUnavailable(
-                "VOCATION_DEVICE=cuda, but ONNX Runtime has no CUDA provider here: install "
-                "onnxruntime-gpu in place of onnxruntime on a machine with an NVIDIA GPU."
-            )
-        return "int8"
-    if not _starts(CUDA):
-        if device == "cuda":
-            raise DeviceUnavailable(
-                "VOCATION_DEVICE=cuda, but ONNX Runtime's CUDA provider does not start here: is "
-                "there an NVIDIA GPU, with the driver and the CUDA libraries that it needs?"
-            )
-        return "int8"
-    return "fp16"
-
-
-def _starts(provider: str) -> bool:
-    # The list of providers is that of the build; only a session tells what the machine has.
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    session = ort.InferenceSession(_IDENTITY_GRAPH, options, providers=[provider])
-    return provider in session.get_providers()
 
 
 def _feeds(

@@ -1,8 +1,10 @@
 """Adaptive batching: threads that share what waits, so that no processor idles while a text waits.
 
 A batch is never waited for. A free thread takes its share of what waits at that moment: alone a
-request is cut into parts that run side by side; under load many small requests are one batch. A
-large request goes back to the end of the queue after each turn: it does not hold up small ones.
+request is cut into parts that run side by side; under load many small requests are one batch. Short
+texts are kept together, for they share a run; long ones make a batch small, so that a title beside
+them is soon answered. A large request goes back to the end of the queue after each turn: it does
+not hold up small ones.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from service.domain.errors import Overloaded
 from service.inference.batch import Answer, BatchItem
+from service.inference.sharing import Room, Sharing
 from service.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -56,13 +59,16 @@ class TracesBatches(Protocol):
 class _Call:
     """One request: what has not been taken yet, and the answers so far."""
 
-    __slots__ = ("answers", "ended", "future", "items", "missing", "origin", "queued_at", "taken")
+    __slots__ = (
+        "answers", "ended", "future", "in_turn", "items", "missing", "origin", "queued_at", "taken",
+    )  # fmt: skip
 
     def __init__(self, items: Sequence[BatchItem], origin: SpanContext | None) -> None:
         self.items = items
         self.origin = origin
         self.answers: list[Answer | None] = [None] * len(items)
         self.taken = 0
+        self.in_turn = 0
         self.missing = len(items)
         self.ended = False
         self.queued_at = time.perf_counter()
@@ -74,26 +80,18 @@ _Part = tuple[_Call, int, int]
 
 
 class ScoringQueue:
-    """Calls in the order of their turns, and the threads that score them.
-
-    A thread takes one of ``shares`` equal parts of what waits (as many as threads by default), at
-    most ``most_at_once``. With more shares than threads something is left, which keeps a thread
-    busy while the callers that the batches in hand answer send their next requests.
-    """
+    """Calls in the order of their turns, and the threads that score them."""
 
     def __init__(
         self,
         scorer: ScoresBatches,
-        threads: int,
-        most_at_once: int,
+        sharing: Sharing,
         longest_wait_seconds: float = float("inf"),
-        shares: int | None = None,
         trace: TracesBatches | None = None,
     ) -> None:
         self._scorer = scorer
         self._trace = trace
-        self._most_at_once = most_at_once
-        self._shares = shares or threads
+        self._sharing = sharing
         self._longest_wait_seconds = longest_wait_seconds
         self._item_seconds = 0.0
         self._calls: deque[_Call] = deque()
@@ -102,7 +100,7 @@ class ScoringQueue:
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._work, name=f"scoring-{number}", daemon=True)
-            for number in range(threads)
+            for number in range(sharing.threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -198,26 +196,30 @@ class ScoringQueue:
                     if self._ended:
                         return []
                     self._changed.wait()
-                share = min(-(-self._waiting // self._shares), self._most_at_once)
-                while share and self._calls:
-                    part = self._next_part(share)
+                room = Room(self._sharing, self._waiting)
+                while self._calls and room.left:
+                    part = self._next_part(room)
                     if part is not None:
                         parts.append(part)
-                        share -= part[2] - part[1]
         return parts
 
-    def _next_part(self, share: int) -> _Part | None:
+    def _next_part(self, room: Room) -> _Part | None:
         """Some of the first call's items, or None when nobody wants them any more."""
         call = self._calls.popleft()
-        left = len(call.items) - call.taken
+        start, end = call.taken, len(call.items)
         if call.ended or call.future.cancelled():
-            self._waiting -= left
+            self._waiting -= end - start
             return None
-        start = call.taken
-        size = min(share, left, _TURN)
-        call.taken += size
-        self._waiting -= size
-        if size < left:
-            # Whoever was cut short by a thread's share has not had its turn yet.
-            (self._calls.appendleft if size == share else self._calls.append)(call)
+        while call.taken < end and call.in_turn < _TURN and room.left:
+            room.take(call.items[call.taken])
+            call.taken += 1
+            call.in_turn += 1
+        self._waiting -= call.taken - start
+        if call.taken < end:
+            if call.in_turn < _TURN:
+                # Whoever was cut short by a thread's part has not had its turn yet.
+                self._calls.appendleft(call)
+            else:
+                call.in_turn = 0
+                self._calls.append(call)
         return call, start, call.taken

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from service.domain.errors import EncoderUnusable
 from service.domain.types import Origin, RegistrationState
-from service.inference.encoder import SideBySide, load_encoder, precision_for
+from service.inference.device import precision_for
+from service.inference.encoder import SideBySide, load_encoder
 from service.inference.encoder_spec import Precision
 from service.jobs.registering import Registrar
 from service.registry import encoders, occupations, registrations, versions

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ STEPS = 4
 
 # The graph computes what PyTorch computes, up to the order of floating point sums.
 MAX_FP32_DIFFERENCE = 1e-3
-# int8 moves an embedding by a few hundredths; a broken graph moves it anywhere.
+# int8 moves an embedding by a few thousandths (packed) or hundredths; a broken graph moves it
+# anywhere.
 MIN_SERVED_COSINE = 0.9
 
 PROBES = (
@@ -60,10 +62,13 @@ def export_encoder(
 ) -> EncoderSpec:
     """Export, quantise (or convert) and verify an encoder; returns what was written.
 
-    ``int8``: dynamic, per-channel weights (per-tensor weights were measured three times farther
-    from fp32). ``fp16``: the fp32 graph converted, for CUDA. Raises EncoderUnusable when the graph
-    does not compute what PyTorch computes.
+    ``int8``: a packed graph where `packable` says so, else dynamic with per-channel weights
+    (per-tensor weights were measured three times farther from fp32). ``fp16``: the fp32 graph
+    converted, for CUDA. Raises EncoderUnusable when the graph does not compute what PyTorch
+    computes, or is packed and does not keep texts apart.
     """
+    from service.training.packed_graph import packable
+
     with tempfile.TemporaryDirectory() as scratch:
         report(1, "loading weights")
         model = load_model(source)
@@ -74,12 +79,18 @@ def export_encoder(
         export_graph(saved, exported)
         report(3, f"converting to {precision}")
         target.mkdir(parents=True, exist_ok=True)
-        _convert(exported, target / MODEL_FILE, precision)
+        packed = precision == "int8" and packable(model)
+        if packed:
+            _write_packed(model, target / MODEL_FILE)
+        elif precision == "int8":
+            quantise_dynamically(exported, target / MODEL_FILE)
+        else:
+            _convert_to_fp16(exported, target / MODEL_FILE)
         if not (exported / TOKENIZER_FILE).exists():
             raise EncoderUnusable("The encoder has no fast tokenizer (tokenizer.json).")
         shutil.copyfile(exported / TOKENIZER_FILE, target / TOKENIZER_FILE)
         report(4, "comparing with PyTorch")
-        return _verify(model, exported, target, precision, name)
+        return _verify(model, exported, target, precision, name, packed=packed)
 
 
 def load_model(source: Path) -> SentenceTransformer:
@@ -121,16 +132,18 @@ def export_graph(saved: Path, exported: Path) -> None:
     )
 
 
-def _convert(exported: Path, model_file: Path, precision: Precision) -> None:
-    if precision == "fp16":
-        import onnx
-        from onnxruntime.transformers.float16 import convert_float_to_float16
+def _convert_to_fp16(exported: Path, model_file: Path) -> None:
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        graph = convert_float_to_float16(
-            onnx.load(exported / "model.onnx"), keep_io_types=True, disable_shape_infer=True
-        )
-        onnx.save(graph, model_file)
-        return
+    graph = convert_float_to_float16(
+        onnx.load(exported / "model.onnx"), keep_io_types=True, disable_shape_infer=True
+    )
+    onnx.save(graph, model_file)
+
+
+def quantise_dynamically(exported: Path, model_file: Path) -> None:
+    """Quantise ``exported/model.onnx`` to int8: per channel, one activation scale for each run."""
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
@@ -140,41 +153,64 @@ def _convert(exported: Path, model_file: Path, precision: Precision) -> None:
     shutil.move(exported / "int8" / "model_quantized.onnx", model_file)
 
 
-def _verify(
-    model: SentenceTransformer, exported: Path, target: Path, precision: Precision, name: str
-) -> EncoderSpec:
-    import onnxruntime as ort
+def _write_packed(model: SentenceTransformer, model_file: Path) -> None:
+    from service.training.activation_ranges import measure_ranges
+    from service.training.packed_graph import check_kept_apart, packed_graph
 
-    graph = ort.InferenceSession(str(exported / "model.onnx"), providers=["CPUExecutionProvider"])
+    model_file.write_bytes(packed_graph(model, measure_ranges(model)).SerializeToString())
+    check_kept_apart([model_file], apart_probes(model))
+
+
+def apart_probes(model: SentenceTransformer) -> list[NDArray[np.int64]]:
+    """Token ids int64[n] of texts of unequal lengths, the longest as long as the encoder reads."""
+    texts = [*PROBES, " ".join(PROBES * 8)]
+    return [graph_inputs(model, text)["input_ids"][0] for text in texts]
+
+
+def _verify(
+    model: SentenceTransformer,
+    exported: Path,
+    target: Path,
+    precision: Precision,
+    name: str,
+    *,
+    packed: bool,
+) -> EncoderSpec:
+    from service.training.packed_graph import WHOLE_INPUTS
+
+    inputs, fp32 = run_fp32(model, exported / "model.onnx")
     spec = EncoderSpec(
         name=name,
         precision=precision,
         dimensions=int(model.get_sentence_embedding_dimension() or 0),
         max_tokens=int(model.max_seq_length or MAX_TOKENS),
         pad_token_id=int(model.tokenizer.pad_token_id or 0),
-        inputs=tuple(item.name for item in graph.get_inputs()),
+        inputs=WHOLE_INPUTS if packed else inputs,
         output=OUTPUT,
         libraries=library_versions(),
-    )
-    reference = np.asarray(model.encode(list(PROBES), batch_size=1), dtype=np.float32)
-    fp32 = np.concatenate(
-        [
-            graph.run(
-                [OUTPUT], {k: v for k, v in graph_inputs(model, text).items() if k in spec.inputs}
-            )[0]
-            for text in PROBES
-        ]
+        packed=packed,
     )
     (target / SPEC_FILE).write_bytes(spec.to_json())
     served = load_encoder(target, "", SideBySide(1)).encode(PROBES).embeddings
-    spec = EncoderSpec(
-        **{
-            **{field: getattr(spec, field) for field in EncoderSpec.__slots__},
-            "parity": parity_with(reference, fp32, served),
-        }
-    )
+    reference = np.asarray(model.encode(list(PROBES), batch_size=1), dtype=np.float32)
+    spec = replace(spec, parity=parity_with(reference, fp32, served))
     (target / SPEC_FILE).write_bytes(spec.to_json())
     return spec
+
+
+def run_fp32(
+    model: SentenceTransformer, graph_file: Path
+) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """The names of a float32 graph's inputs, and its embeddings float32[n, d] of the probes."""
+    import onnxruntime as ort
+
+    graph = ort.InferenceSession(str(graph_file), providers=["CPUExecutionProvider"])
+    names = tuple(item.name for item in graph.get_inputs())
+    rows = []
+    for text in PROBES:
+        feeds = {key: value for key, value in graph_inputs(model, text).items() if key in names}
+        rows.append(graph.run([OUTPUT], feeds)[0])
+    return names, np.concatenate(rows)
 
 
 def graph_inputs(model: SentenceTransformer, text: str) -> dict[str, NDArray[np.int64]]:

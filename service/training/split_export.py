@@ -7,7 +7,6 @@ same trunk, byte for byte, and a content-addressed store keeps it once.
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,13 +15,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.utils import Extractor
-from optimum.onnxruntime import ORTQuantizer
-from optimum.onnxruntime.configuration import AutoQuantizationConfig
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -31,10 +26,19 @@ from service.domain.errors import EncoderUnusable
 from service.inference.encoder import Encoder, SideBySide, load_encoder
 from service.inference.encoder_spec import MODEL_FILE, SPEC_FILE, TOKENIZER_FILE, EncoderSpec
 from service.inference.split_encoder import SplitEncoder, Trunk
-from service.training.encoder_export import OUTPUT, PROBES, export_graph, graph_inputs, parity_with
+from service.training.activation_ranges import measure_ranges
+from service.training.encoder_export import (
+    OUTPUT,
+    PROBES,
+    apart_probes,
+    export_graph,
+    parity_with,
+    quantise_dynamically,
+    run_fp32,
+)
 from service.training.encoder_source import library_versions
+from service.training.packed_graph import HIDDEN, check_kept_apart, packable, packed_graph
 
-HIDDEN = "hidden"
 _TOP_INPUTS = (HIDDEN, "attention_mask", "input_ids")
 
 
@@ -65,45 +69,80 @@ def export_tuned(
         saved, exported = Path(scratch) / "model", Path(scratch) / "onnx"
         model.save_pretrained(str(saved), create_model_card=False)
         export_graph(saved, exported)
-        whole = onnx.load(exported / "model.onnx")
-        inputs = tuple(item.name for item in whole.graph.input)
         spec = EncoderSpec(
             name=name,
             precision="int8",
             dimensions=int(model.get_sentence_embedding_dimension() or 0),
             max_tokens=int(model.max_seq_length or 0),
             pad_token_id=int(model.tokenizer.pad_token_id or 0),
-            inputs=inputs,
+            inputs=(),
             output=OUTPUT,
             libraries=library_versions(),
+            packed=packable(model),
         )
-        if trunk_layers is None:
-            graphs = {"encoder": (whole, spec)}
-        else:
-            trunk, top = split_graph(whole, trunk_layers)
-            network: Any = model[0].auto_model
-            read = tuple(item.name for item in trunk.graph.input)
-            graphs = {
-                "trunk": (
-                    trunk,
-                    replace(
-                        spec, inputs=read, output=HIDDEN, dimensions=network.config.hidden_size
-                    ),
-                ),
-                "encoder": (top, replace(spec, inputs=_TOP_INPUTS)),
-            }
-        for part, (graph, part_spec) in graphs.items():
-            _write_quantised(graph, target / part, Path(scratch) / part)
-            (target / part / SPEC_FILE).write_bytes(part_spec.to_json())
+        graphs = (
+            _packed_graphs(model, trunk_layers)
+            if spec.packed
+            else _dynamic_graphs(exported / "model.onnx", trunk_layers, Path(scratch))
+        )
+        transformer: Any = model[0]
+        specs = _write(graphs, spec, target, int(transformer.auto_model.config.hidden_size))
+        if spec.packed:
+            files = [target / part / MODEL_FILE for part in graphs]
+            check_kept_apart(files, apart_probes(model))
         tokeniser = exported / TOKENIZER_FILE
         if not tokeniser.exists():
             raise EncoderUnusable("The encoder has no fast tokenizer (tokenizer.json).")
         _copy_tokeniser(tokeniser, target / next(iter(graphs)) / TOKENIZER_FILE)
         encoder = load_tuned(target, side_by_side)
-        parity = compare(model, exported / "model.onnx", spec, encoder)
-    written = replace(graphs["encoder"][1], parity=parity)
+        parity = compare(model, exported / "model.onnx", encoder)
+    written = replace(specs["encoder"], parity=parity)
     (target / "encoder" / SPEC_FILE).write_bytes(written.to_json())
     return TunedExport(encoder, parity)
+
+
+def _packed_graphs(
+    model: SentenceTransformer, trunk_layers: int | None
+) -> dict[str, onnx.ModelProto]:
+    ranges = measure_ranges(model)
+    if trunk_layers is None:
+        return {"encoder": packed_graph(model, ranges)}
+    return {
+        "trunk": packed_graph(model, ranges, last=trunk_layers),
+        "encoder": packed_graph(model, ranges, first=trunk_layers),
+    }
+
+
+def _dynamic_graphs(
+    fp32_graph: Path, trunk_layers: int | None, scratch: Path
+) -> dict[str, onnx.ModelProto]:
+    whole = onnx.load(fp32_graph)
+    parts = (whole,) if trunk_layers is None else split_graph(whole, trunk_layers)
+    graphs = {}
+    for part, graph in zip(("trunk", "encoder")[-len(parts) :], parts, strict=True):
+        folder = scratch / part
+        folder.mkdir()
+        onnx.save(graph, folder / "model.onnx")
+        quantise_dynamically(folder, folder / "quantised.onnx")
+        graphs[part] = onnx.load(folder / "quantised.onnx")
+    return graphs
+
+
+def _write(
+    graphs: Mapping[str, onnx.ModelProto], spec: EncoderSpec, target: Path, width: int
+) -> dict[str, EncoderSpec]:
+    """Write each part's graph and what it says of itself; a trunk's output is ``width`` wide."""
+    specs = {}
+    for part, graph in graphs.items():
+        folder = target / part
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MODEL_FILE).write_bytes(graph.SerializeToString())
+        own = replace(spec, inputs=tuple(item.name for item in graph.graph.input))
+        if part == "trunk":
+            own = replace(own, output=HIDDEN, dimensions=width)
+        (folder / SPEC_FILE).write_bytes(own.to_json())
+        specs[part] = own
+    return specs
 
 
 def _copy_tokeniser(source: Path, target: Path) -> None:
@@ -189,33 +228,14 @@ def _measure_hidden(graph: onnx.ModelProto) -> None:
             node.input[0] = HIDDEN
 
 
-def _write_quantised(graph: onnx.ModelProto, folder: Path, scratch: Path) -> None:
-    """Quantise to int8, dynamic, per channel, and write ``model.onnx``."""
-    scratch.mkdir(parents=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(graph, scratch / "model.onnx")
-    quantiser = ORTQuantizer.from_pretrained(scratch, file_name="model.onnx")
-    settings = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
-    quantiser.quantize(save_dir=scratch / "int8", quantization_config=settings)
-    shutil.move(scratch / "int8" / "model_quantized.onnx", folder / MODEL_FILE)
-
-
-def compare(
-    model: SentenceTransformer, fp32_graph: Path, spec: EncoderSpec, served: Encoder
-) -> dict[str, float]:
+def compare(model: SentenceTransformer, fp32_graph: Path, served: Encoder) -> dict[str, float]:
     """Compare PyTorch, the float32 graph and the served graphs on the probes.
 
     Raises EncoderUnusable when they do not agree.
     """
-    session = ort.InferenceSession(str(fp32_graph), providers=["CPUExecutionProvider"])
     reference = np.asarray(model.encode(list(PROBES), batch_size=1), dtype=np.float32)
-    rows: list[NDArray[np.float32]] = []
-    for text in PROBES:
-        feeds = {
-            name: value for name, value in graph_inputs(model, text).items() if name in spec.inputs
-        }
-        rows.append(session.run([OUTPUT], feeds)[0])
-    return parity_with(reference, np.concatenate(rows), served.encode(PROBES).embeddings)
+    _, fp32 = run_fp32(model, fp32_graph)
+    return parity_with(reference, fp32, served.encode(PROBES).embeddings)
 
 
 def check_frozen(before: Mapping[str, Tensor], model: SentenceTransformer) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from service.inference.encoder import SideBySide, load_encoder
+from service.inference.encoder_spec import read_spec
 from service.training.encoder_export import (
     PROBES,
     export_encoder,
@@ -91,6 +92,7 @@ def test_it_is_tuned_exported_and_served_over_a_trunk_that_did_not_move(
 
     export = export_tuned(model, tuner.trunk_layers, tmp_path / "tuned", "tiny", SideBySide(2))
     assert export.parity["fp32_max_difference"] < 1e-4
+    assert not export.encoder.spec.packed
     served = export.encoder.encode(TEXTS).embeddings
     reference = np.asarray(model.encode(TEXTS, batch_size=1))
     assert (served * reference).sum(axis=1).min() > 0.95
@@ -106,6 +108,7 @@ def test_it_is_tuned_exported_and_served_over_a_trunk_that_did_not_move(
 def test_split_int8_is_the_whole_int8_bit_for_bit(source: Path, tmp_path: Path) -> None:
     export_encoder(source, tmp_path / "whole", "int8", "tiny", lambda *_: None)
     whole = load_encoder(tmp_path / "whole", "", SideBySide(1)).encode(TEXTS).embeddings
+    assert not read_spec(tmp_path / "whole").packed
     split = export_tuned(load_model(source), 2, tmp_path / "split", "tiny", SideBySide(1))
     assert np.array_equal(split.encoder.encode(TEXTS).embeddings, whole)
 
@@ -123,5 +126,7 @@ def test_an_architecture_that_cannot_be_split_is_tuned_whole_and_the_manifest_sa
     assert "architecture albert" in manifest["fallback"]
     assert manifest["hyper_parameters"]["tuned_layers"] == "all"
     assert not (out / "trunk").exists()
+    assert not read_spec(tmp_path / "served").packed
+    assert not read_spec(out / "encoder").packed
     served = load_encoder(out / "encoder", "", SideBySide(1)).encode(TEXTS).embeddings
     assert np.isfinite(served).all()

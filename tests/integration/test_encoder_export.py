@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizerF
 
 from service.domain.errors import EncoderUnusable
 from service.inference.encoder import CpuEncoder, SideBySide, load_encoder
+from service.inference.encoder_spec import Precision
+from service.training import encoder_source
 from service.training.encoder_export import PROBES, export_encoder
 from service.training.encoder_source import resolve_encoder
 
+PRECISIONS: tuple[Precision, ...] = ("int8", "fp16")
 TEXTS = ["Infirmière", "Data scientist, Paris", "Chef de partie. Cuisson, dressage, mise en place"]
 
 
@@ -72,6 +76,7 @@ def test_a_plain_xlm_roberta_is_mean_pooled_and_served_as_pytorch_computes_it(
     encoder = _served(xlmr, tmp_path)
     assert encoder.spec.inputs == ("input_ids", "attention_mask")
     assert encoder.spec.max_tokens == 64
+    assert not encoder.spec.packed
     assert encoder.spec.parity["fp32_max_difference"] < 1e-4
     assert encoder.spec.parity["served_mean_cosine"] > 0.97
     reference = SentenceTransformer(str(xlmr), device="cpu").encode(
@@ -142,3 +147,32 @@ def test_a_fingerprint_follows_the_weights_and_the_precision(xlmr: Path, tmp_pat
     assert source.fingerprint("fp16", background) != first
     background.write_text(json.dumps({"title": "Boulangère"}))
     assert source.fingerprint("int8", background) != first
+
+
+def test_a_fingerprint_follows_the_recipe_that_exports_the_graph(
+    xlmr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    background = tmp_path / "background.jsonl"
+    background.write_text(json.dumps({"title": "Boulanger"}))
+    source = resolve_encoder(str(xlmr))
+    before = {kind: source.fingerprint(kind, background) for kind in PRECISIONS}
+    monkeypatch.setitem(encoder_source.EXPORT_RECIPES, "int8", "another recipe")
+    assert source.fingerprint("int8", background) != before["int8"]
+    assert source.fingerprint("fp16", background) == before["fp16"]
+
+
+def test_a_fingerprint_follows_the_graph_that_is_shipped_with_the_weights(
+    xlmr: Path, tmp_path: Path
+) -> None:
+    background = tmp_path / "background.jsonl"
+    background.write_text(json.dumps({"title": "Boulanger"}))
+    shutil.copytree(xlmr, tmp_path / "source")
+    shipped = tmp_path / "source" / "onnx"
+    shipped.mkdir()
+    source = resolve_encoder(str(tmp_path / "source"))
+    seen = {source.fingerprint("int8", background)}
+    for spec, graph in ((b"{}", b"one"), (b"{}", b"two"), (b"{ }", b"two")):
+        (shipped / "encoder.json").write_bytes(spec)
+        (shipped / "model.onnx").write_bytes(graph)
+        seen.add(source.fingerprint("int8", background))
+    assert len(seen) == 4

@@ -198,8 +198,12 @@ def test_occupations_share_one_trunk_byte_for_byte(source: Path, tmp_path: Path)
     tops = [(tmp_path / number / "encoder" / "model.onnx").read_bytes() for number in "01"]
     assert tops[0] != tops[1]
     spec = read_spec(tmp_path / "0" / "encoder")
-    assert spec.inputs == ("hidden", "attention_mask", "input_ids")
+    assert spec.inputs == ("hidden", "attention_mask")
     assert spec.trunk is None
+    trunk = read_spec(tmp_path / "0" / "trunk")
+    assert (trunk.inputs, trunk.output) == (("input_ids", "attention_mask"), "hidden")
+    assert spec.packed
+    assert trunk.packed
 
 
 def test_split_int8_is_the_whole_int8_bit_for_bit(source: Path, tmp_path: Path) -> None:

@@ -17,10 +17,14 @@ MAX_TOKENS = 64
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
-def write_tiny_encoder(folder: Path) -> None:
-    """Write the files of an encoder artifact: the normalised mean of random token embeddings."""
+def write_tiny_encoder(folder: Path, *, packed: bool = False, entangled: bool = False) -> None:
+    """Write the files of an encoder artifact: the normalised sum of random token embeddings.
+
+    ``packed`` says that the graph keeps texts apart in a run; ``entangled`` makes one that does
+    not: as with one activation scale per run, a text's embedding moves with its neighbours.
+    """
     vocabulary = _write_tokenizer(folder)
-    _write_graph(folder, vocabulary)
+    _write_graph(folder, vocabulary, entangled=entangled)
     spec = EncoderSpec(
         name="tiny",
         precision="int8",
@@ -29,6 +33,7 @@ def write_tiny_encoder(folder: Path) -> None:
         pad_token_id=0,
         inputs=("input_ids", "attention_mask"),
         output="sentence_embedding",
+        packed=packed,
     )
     (folder / SPEC_FILE).write_bytes(spec.to_json())
 
@@ -47,16 +52,27 @@ def _write_tokenizer(folder: Path) -> int:
     return len(vocabulary)
 
 
-def _write_graph(folder: Path, vocabulary: int) -> None:
+def _write_graph(folder: Path, vocabulary: int, *, entangled: bool) -> None:
     table = np.random.default_rng(7).standard_normal((vocabulary, DIMENSIONS), dtype=np.float32)
+    # In 64ths every sum is exact, whatever its order: padding cannot move a bit.
+    table = (np.round(table * 64) / 64).astype(np.float32)
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["tokens"]),
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["mask", "last"], ["mask3"]),
         helper.make_node("Mul", ["tokens", "mask3"], ["kept"]),
         helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
-        helper.make_node("LpNormalization", ["sum"], ["sentence_embedding"], axis=-1, p=2),
     ]
+    pooled = "sum"
+    if entangled:
+        pooled = "moved"
+        nodes += [
+            helper.make_node("ReduceMax", ["sum"], ["largest"], keepdims=0),
+            helper.make_node("Add", ["sum", "largest"], [pooled]),
+        ]
+    nodes.append(
+        helper.make_node("LpNormalization", [pooled], ["sentence_embedding"], axis=-1, p=2)
+    )
     graph = helper.make_graph(
         nodes,
         "tiny",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from service.inference.encoder_spec import EncoderSpec
 from service.training.adapt.settings import AdaptResult, AdaptSettings, Figures
 
 TEMPLATE = """# Bilingual job encoder (French, English)
@@ -50,6 +51,24 @@ and how close (cosine) do English labels stay to the base encoder's embeddings?
 Short professional texts in French and English only; input is lower-cased and stripped of accents;
 texts past 256 pieces are cut. Other languages lost the pieces that spelled their scripts.
 """
+
+_SERVED = "## As it is served\n"
+_AFTER = "## Limits\n"
+
+
+def tell_served(card: Path, spec: EncoderSpec, size_bytes: int) -> None:
+    """Write what the served graph is and how near to PyTorch, in place of what stood there."""
+    text = card.read_text(encoding="utf-8")
+    before, _, after = text.partition(_AFTER)
+    kind = "packed int8" if spec.packed else spec.precision
+    card.write_text(
+        f"{before.partition(_SERVED)[0]}{_SERVED}\n"
+        f"`onnx/model.onnx`, {kind}, {size_bytes / 1e6:.1f} MB. Cosine of its embeddings with "
+        "PyTorch's in float32, over the\nprobes of the export: mean "
+        f"{spec.parity['served_mean_cosine']:.4f}, least {spec.parity['served_min_cosine']:.4f}.\n\n"
+        f"{_AFTER}{after}",
+        encoding="utf-8",
+    )
 
 
 def write_card(result: AdaptResult, settings: AdaptSettings, path: Path, more: str = "") -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from service.inference.encoder_spec import MODEL_FILE
 from service.settings import DEFAULT_ENCODER
-from service.training.adapt.card import plot_curve, write_card
+from service.training.adapt.card import plot_curve, tell_served, write_card
 from service.training.adapt.corpus import Corpus, read_corpus
 from service.training.adapt.export import blend, write_checksums, write_encoder
 from service.training.adapt.figures import embed, measure, set_skills_apart
@@ -78,7 +79,8 @@ def ship(directory: Path) -> None:
     """Add the int8 graph that is served, compared with PyTorch, and the checksums of all."""
     graph = directory / "onnx"
     shutil.rmtree(graph, ignore_errors=True)
-    export_encoder(directory, graph, "int8", DEFAULT_ENCODER, lambda _step, _what: None)
+    spec = export_encoder(directory, graph, "int8", DEFAULT_ENCODER, lambda _step, _what: None)
+    tell_served(directory / "CARD.md", spec, (graph / MODEL_FILE).stat().st_size)
     write_checksums(directory)
 
 

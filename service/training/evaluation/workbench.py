@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from service.domain.errors import OccupationNotFound
-from service.inference.encoder import Encoded, Encoder, SideBySide, load_encoder, precision_for
+from service.inference.device import precision_for
+from service.inference.encoder import Encoded, Encoder, SideBySide, load_encoder
 from service.inference.encoder_cache import BACKGROUND_TENSORS, EncoderCache
 from service.inference.encoder_spec import EncoderSpec
 from service.registry import encoders

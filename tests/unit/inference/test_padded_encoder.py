@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from service.domain.errors import DeviceUnavailable
-from service.inference.encoder import CpuEncoder, PaddedEncoder, precision_for
+from service.inference.device import precision_for
+from service.inference.encoder import CpuEncoder, PaddedEncoder
 
 TEXTS = [f"poste {'long ' * n}numéro {n}" for n in range(40)]
 

@@ -10,14 +10,23 @@ from contextlib import contextmanager
 import pytest
 
 from service.domain.errors import Overloaded, VocationError
-from service.inference.batch import Answer, BatchItem, RefusedExperience
+from service.domain.types import Experience
+from service.inference.batch import (
+    Answer,
+    BatchItem,
+    RefusedExperience,
+    ScoredExperience,
+    ScoringRequest,
+)
 from service.inference.scoring_queue import ScoringQueue
+from service.inference.sharing import Sharing
+from service.inference.snapshot import make_target
 
 DEADLINE_SECONDS = 20.0
 
 
 class Gate:
-    """A scorer that answers each item with itself, when it is let through."""
+    """A scorer that answers each item with itself or its id, when it is let through."""
 
     def __init__(self, *, closed: bool = False) -> None:
         self.batches: list[list[str]] = []
@@ -34,7 +43,10 @@ class Gate:
         assert self._open.wait(DEADLINE_SECONDS)
         if any(item.id == "bad" for item in batch):
             raise ValueError("a fault")
-        return [item for item in batch if isinstance(item, RefusedExperience)]
+        return [
+            item if isinstance(item, RefusedExperience) else ScoredExperience(item.id, False, ())
+            for item in batch
+        ]
 
     def open(self) -> None:
         self._open.set()
@@ -51,9 +63,21 @@ def items(*names: str) -> list[BatchItem]:
     return [RefusedExperience(name, VocationError("no")) for name in names]
 
 
+def texts(characters: int, *names: str) -> list[BatchItem]:
+    target = make_target([])
+    return [ScoringRequest(name, Experience(title="x" * characters), target) for name in names]
+
+
 @contextmanager
-def running(gate: Gate, threads: int, most_at_once: int = 8) -> Iterator[ScoringQueue]:
-    queue = ScoringQueue(gate, threads, most_at_once)
+def running(
+    gate: Gate,
+    threads: int,
+    most_at_once: int = 8,
+    *,
+    shares: int | None = None,
+    most_characters: float = float("inf"),
+) -> Iterator[ScoringQueue]:
+    queue = ScoringQueue(gate, Sharing(threads, most_at_once, shares, most_characters))
     try:
         yield queue
     finally:
@@ -75,7 +99,7 @@ def test_a_lone_request_is_shared_by_all_threads() -> None:
     with running(gate, threads=2) as queue:
         future = queue.submit(items(*"abcdefgh"))
         gate.wait_for(2)
-        assert sorted(map(len, gate.batches)) == [2, 4]
+        assert sorted(map(len, gate.batches)) == [4, 4]
         gate.open()
         future.result(DEADLINE_SECONDS)
     assert sorted(name for batch in gate.batches for name in batch) == list("abcdefgh")
@@ -94,19 +118,49 @@ def test_small_requests_that_wait_become_one_batch() -> None:
 
 def test_with_more_shares_than_threads_something_is_left_for_the_next_turn() -> None:
     gate = Gate(closed=True)
-    queue = ScoringQueue(gate, threads=1, most_at_once=8, shares=2)
-    queue.submit(items("first"))
-    gate.wait_for(1)
-    futures = [queue.submit(items(name)) for name in "abcdefghij"]
-    gate.open()
-    wait(futures, DEADLINE_SECONDS)
-    queue.close()
-    assert gate.batches == [["first"], list("abcde"), list("fgh"), ["i"], ["j"]]
+    with running(gate, threads=1, shares=2) as queue:
+        queue.submit(items("first"))
+        gate.wait_for(1)
+        futures = [queue.submit(items(str(number))) for number in range(14)]
+        gate.open()
+        wait(futures, DEADLINE_SECONDS)
+    assert list(map(len, gate.batches)) == [1, 7, 4, 3]
 
 
-def test_a_large_request_takes_turns_with_those_behind_it() -> None:
+@pytest.mark.parametrize(("characters", "parts"), [(40, [4, 4]), (300, [2, 2, 1, 1, 1, 1])])
+def test_a_few_short_texts_stay_together_and_long_ones_are_shared_out(
+    characters: int, parts: list[int]
+) -> None:
+    gate = Gate()
+    # One thread takes in turn what several take side by side.
+    with running(gate, threads=1, shares=4) as queue:
+        queue.submit(texts(characters, *"abcdefgh")).result(DEADLINE_SECONDS)
+    assert list(map(len, gate.batches)) == parts
+
+
+def test_a_batch_ends_when_it_has_text_enough() -> None:
+    """A title that comes with long texts does not wait for many of them."""
     gate = Gate(closed=True)
-    with running(gate, threads=1, most_at_once=100) as queue:
+    with running(gate, threads=1, most_at_once=16, most_characters=1000) as queue:
+        queue.submit(items("first"))
+        gate.wait_for(1)
+        long = queue.submit(texts(400, *(f"long-{n}" for n in range(6))))
+        short = queue.submit(texts(20, *(f"short-{n}" for n in range(20))))
+        gate.open()
+        wait([long, short], DEADLINE_SECONDS)
+    assert list(map(len, gate.batches)) == [1, 3, 3, 16, 4]
+
+
+def test_a_text_longer_than_a_batch_may_hold_is_scored() -> None:
+    with running(Gate(), threads=1, most_characters=10) as queue:
+        answers = queue.submit(texts(500, "a", "b")).result(DEADLINE_SECONDS)
+    assert [answer.id for answer in answers] == ["a", "b"]
+
+
+@pytest.mark.parametrize("most_at_once", [5, 8, 16, 100])
+def test_a_large_request_takes_turns_with_those_behind_it(most_at_once: int) -> None:
+    gate = Gate(closed=True)
+    with running(gate, threads=1, most_at_once=most_at_once) as queue:
         queue.submit(items("first"))
         gate.wait_for(1)
         large = queue.submit(items(*(f"large-{n}" for n in range(40))))
@@ -138,7 +192,7 @@ def items_like(answers: Sequence[Answer], *names: str) -> list[Answer]:
 
 def test_a_request_is_refused_while_what_waits_would_take_too_long() -> None:
     gate = Gate(closed=True)
-    queue = ScoringQueue(gate, threads=1, most_at_once=1, longest_wait_seconds=1e-9)
+    queue = ScoringQueue(gate, Sharing(threads=1, most_at_once=1), longest_wait_seconds=1e-9)
     try:
         queue.refuse_overload()
         first, second = queue.submit(items("first")), queue.submit(items("second"))
@@ -175,7 +229,7 @@ def test_a_fault_in_one_part_of_a_request_fails_it_once() -> None:
 
 def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
     gate = Gate(closed=True)
-    queue = ScoringQueue(gate, threads=1, most_at_once=1)
+    queue = ScoringQueue(gate, Sharing(threads=1, most_at_once=1))
     futures = [queue.submit(items(name)) for name in "abc"]
     gate.open()
     queue.close()

@@ -21,7 +21,7 @@ from service.inference.embedding_cache import EmbeddedText, EmbeddingCache
 from service.inference.encoder import CpuEncoder, SideBySide
 from service.inference.model_cache import ModelCache
 from service.inference.scorer import Scorer
-from service.inference.suggester import Suggester
+from service.inference.suggester import TEXTS_AT_ONCE, Suggester
 from service.inference.suggestions import Reason, Suggested
 from service.registry import occupations
 from service.registry.artifacts import ArtifactStore
@@ -271,4 +271,6 @@ def test_when_nobody_waits_any_more_the_rest_is_not_encoded(
     experiences = [Experience(text=text) for text in TEXTS]
     with pytest.raises(CancelledError):
         Suggester(database, cache, looked_at).suggest("sommelier", None, experiences, 4, given_up)
-    assert looked_at.looked_up == TEXTS[:1]
+    first = TEXTS[: TEXTS_AT_ONCE["int8"]]
+    assert first != TEXTS
+    assert looked_at.looked_up == first

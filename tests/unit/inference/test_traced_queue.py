@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanContext, StatusCode
 
 from service.inference.batch import Answer
 from service.inference.scoring_queue import ScoringQueue
+from service.inference.sharing import Sharing
 from service.telemetry.traces import BatchSpans
 from tests.support.spans import RecordedSpans, ids
 from tests.unit.inference.test_scoring_queue import DEADLINE_SECONDS, Gate, items
@@ -23,7 +24,7 @@ class Traced:
     def __init__(self, spans: RecordedSpans, gate: Gate, most_at_once: int) -> None:
         self._spans = spans
         self._gate = gate
-        self.queue = ScoringQueue(gate, 1, most_at_once, trace=BatchSpans(spans.tracer))
+        self.queue = ScoringQueue(gate, Sharing(1, most_at_once), trace=BatchSpans(spans.tracer))
 
     def submit(self, *names: str) -> tuple[SpanContext, Future[list[Answer]]]:
         with self._spans.tracer.start_as_current_span("request") as span:
@@ -119,7 +120,7 @@ def test_a_batch_that_fails_says_so_by_the_kind_of_its_error_alone() -> None:
 
 def test_a_queue_without_a_tracer_records_nothing() -> None:
     spans = RecordedSpans()
-    queue = ScoringQueue(Gate(), threads=1, most_at_once=8)
+    queue = ScoringQueue(Gate(), Sharing(threads=1, most_at_once=8))
     with spans.tracer.start_as_current_span("request"):
         wait([queue.submit(items("a"))], DEADLINE_SECONDS)
     queue.close()

@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
+from service.inference.encoder_spec import MODEL_FILE, read_spec
 from service.training.adapt.alignment import strongest, translation_table
 from service.training.adapt.batching import LengthBatches
+from service.training.adapt.card import tell_served
 from service.training.adapt.corpus import HoldOut, read_corpus, split_genders
 from service.training.adapt.export import blend
 from service.training.adapt.objective import TeacherMatchLoss
@@ -213,7 +215,12 @@ def test_adapt_writes_everything_that_ships(settings: AdaptSettings) -> None:
         p.name for p in settings.out.iterdir()
     }
     assert (settings.out / "curve.png").stat().st_size > 1000
-    assert str(settings.work) not in (settings.out / "CARD.md").read_text()
+    card = (settings.out / "CARD.md").read_text()
+    assert str(settings.work) not in card
+    spec = read_spec(settings.out / "onnx")
+    assert f"mean {spec.parity['served_mean_cosine']:.4f}" in card
+    tell_served(settings.out / "CARD.md", spec, (settings.out / "onnx" / MODEL_FILE).stat().st_size)
+    assert (settings.out / "CARD.md").read_text() == card
     assert result.losses[-1][1] < 2.0 if result.losses else result.steps > 0
     assert json.loads((settings.out / "config.json").read_text())["dtype"] == "float32"
 

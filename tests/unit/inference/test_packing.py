@@ -1,0 +1,79 @@
+"""Which texts share a run: each text once, within the budget, whoever else there is."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.inference.packing import MOST_TOKENS_A_RUN, packs, padded
+
+LENGTHS = st.lists(st.integers(2, 512), max_size=80)
+THREADS = st.integers(1, 8)
+MOST_TOKENS = st.integers(1, 600)
+
+
+@given(lengths=LENGTHS, threads=THREADS, most_tokens=MOST_TOKENS)
+def test_every_text_is_in_one_pack(lengths: list[int], threads: int, most_tokens: int) -> None:
+    made = packs(lengths, threads, most_tokens)
+    assert sorted(number for pack in made for number in pack) == list(range(len(lengths)))
+    assert all(made)
+
+
+@given(lengths=LENGTHS, threads=THREADS, most_tokens=MOST_TOKENS)
+def test_the_padded_grid_keeps_the_budget_or_has_one_text(
+    lengths: list[int], threads: int, most_tokens: int
+) -> None:
+    for pack in packs(lengths, threads, most_tokens):
+        grid = len(pack) * max(lengths[number] for number in pack)
+        assert grid <= most_tokens or len(pack) == 1
+
+
+@given(lengths=LENGTHS, threads=THREADS, seed=st.integers(0, 1000))
+def test_the_order_of_the_texts_changes_no_pack(
+    lengths: list[int], threads: int, seed: int
+) -> None:
+    shuffled = random.Random(seed).sample(lengths, len(lengths))  # noqa: S311  # no secret
+    assert [[shuffled[n] for n in pack] for pack in packs(shuffled, threads)] == [
+        [lengths[n] for n in pack] for pack in packs(lengths, threads)
+    ]
+
+
+@given(lengths=LENGTHS, threads=THREADS)
+def test_longer_texts_come_in_earlier_packs(lengths: list[int], threads: int) -> None:
+    in_order = [lengths[number] for pack in packs(lengths, threads) for number in pack]
+    assert in_order == sorted(lengths, reverse=True)
+
+
+@given(size=st.integers(1, 64), length=st.integers(2, 64), threads=THREADS)
+def test_texts_of_one_length_are_shared_out_evenly(size: int, length: int, threads: int) -> None:
+    assert max(map(len, packs([length] * size, threads))) <= -(-size // threads)
+
+
+def test_eight_titles_are_one_run_and_two_runs_for_two_threads() -> None:
+    titles = [6, 9, 4, 7, 5, 8, 6, 7]
+    assert [len(pack) for pack in packs(titles, 1)] == [8]
+    assert [len(pack) for pack in packs(titles, 2)] == [3, 5]
+
+
+def test_a_title_is_not_padded_to_the_length_of_an_experience() -> None:
+    assert packs([6, 95, 7, 8], 1) == [[1], [3, 2, 0]]
+
+
+@pytest.mark.parametrize("length", [MOST_TOKENS_A_RUN + 1, 512])
+def test_a_text_longer_than_the_budget_runs_alone(length: int) -> None:
+    assert packs([length, length], 1) == [[0], [1]]
+
+
+def test_no_texts_make_no_pack() -> None:
+    assert packs([], 2) == []
+
+
+def test_a_run_reads_the_texts_padded_at_their_ends() -> None:
+    ids, mask = padded([np.array([2, 5, 3]), np.array([2, 3])], pad_token_id=9)
+    assert ids.tolist() == [[2, 5, 3], [2, 3, 9]]
+    assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert ids.dtype == mask.dtype == np.int64
