@@ -22,6 +22,8 @@ from service.successor import serve_in_a_child
 def say(what):
     os.write(1, f"{what} {os.getpid()}\\n".encode())
 
+# A shell starts what it puts into the background with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 serve_in_a_child(orphan_seconds=0.2)
 if sys.argv[1] == "ends":
     sys.exit(7)
