@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -38,6 +39,12 @@ def _register(service: RunningService, id: str) -> str | None:
     except httpx.TransportError:
         return None
     return str(reply.json()["id"]) if reply.status_code == 202 else None
+
+
+def _answers(service: RunningService) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return service.client.get("/readyz").status_code == 200
+    return False
 
 
 def _in_progress(service: RunningService) -> float:
@@ -171,23 +178,29 @@ def _registrations(service: RunningService) -> list[dict[str, Any]]:
     return items
 
 
-def test_what_a_killed_supervisor_leaves_goes_on_until_it_is_ended(
+def test_what_a_killed_supervisor_leaves_goes_on_and_is_started_again_until_it_is_ended(
     tiny_home: Path, tiny_settings: Mapping[str, str]
 ) -> None:
     service = RunningService(tiny_home, environment=tiny_settings)
     service.start()
     supervisor, *left = service.family()
+    api = service.worker("vocation")
     assert service.process is not None
     try:
         supervisor.kill()
         service.process.wait()
-        # Nobody would start them again, and the port is theirs.
         registration = _register(service, "unsupervised")
         assert service.follow(str(registration))["state"] == "succeeded"
         assert service.classify([{"text": "Sommelier", "occupations": ["unsupervised"]}])
+        api.kill()
+        wait_for("the successor", lambda: _answers(service), 30)
+        assert service.classify([{"text": "Sommelier", "occupations": ["unsupervised"]}])
     finally:
+        # The port is theirs until then.
         for process in left:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left += [child for child in process.children() if child not in left]
+                process.kill()
         psutil.wait_procs(left, timeout=10)
         service.process = None
     service.start()
