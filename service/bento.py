@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
+
+# Imports leave next to no garbage, and looking for it takes a tenth of their time.
+gc.disable()
 
 import bentoml
 
@@ -15,15 +20,15 @@ from service.telemetry.metrics_directory import keep_in_memory
 # a folder on a disk.
 keep_in_memory(os.environ, supervisor=os.getppid())
 
-from service.api.app import create_app, path_table
-from service.api.classify_route import ClassifyRoute
-from service.api.edge import EdgeInstaller, EdgeLimits
 from service.api.process import ApiProcess
 from service.settings import Settings
 from service.successor import serve_in_a_child
 from service.telemetry import logs
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from service.api.layers import Layers
     from service.telemetry.traces import Traces
 
 settings = Settings()
@@ -41,8 +46,39 @@ if settings.traces_endpoint is not None:
     bentomls_tracing = {"tracing": {"excluded_urls": ".*"}}
 elif not configured:
     os.environ["OTEL_SDK_DISABLED"] = "true"
-app = create_app()
 process = ApiProcess(settings)
+
+
+@functools.cache
+def layers() -> Layers:
+    """What answers requests, made once and only where they are answered.
+
+    The supervisor and the Trainer load this module too, and a start waits for the supervisor.
+    """
+    from service.api.layers import Layers
+
+    return Layers(settings, process)
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Every route but classify."""
+    await layers().application(scope, receive, send)
+
+
+# BentoML calls these where it builds the server, in the process that answers.
+def edge(app: ASGIApp) -> ASGIApp:
+    """The outermost layer."""
+    return layers().edge(app)
+
+
+def request_spans(app: ASGIApp) -> ASGIApp:
+    """Spans around the edge."""
+    return layers().request_spans(app)
+
+
+def classify_route(app: ASGIApp) -> ASGIApp:
+    """Classify."""
+    return layers().classify_route(app)
 
 
 @bentoml.service(name="trainer", workers=1)
@@ -84,7 +120,7 @@ class Trainer:
     logging={"access": {"enabled": False}},
     **bentomls_tracing,
 )
-@bentoml.asgi_app(app, path="/")
+@bentoml.asgi_app(application, path="/")
 class Api:
     """Answers over HTTP."""
 
@@ -94,7 +130,7 @@ class Api:
     @bentoml.on_startup
     async def start(self) -> None:
         """Open the registry and follow it from now on."""
-        app.state.context = await asyncio.to_thread(process.start)
+        layers().application.state.context = await asyncio.to_thread(process.start)
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
@@ -106,19 +142,19 @@ class Api:
 
 
 _api: Any = Api
-_api.add_asgi_middleware(
-    EdgeInstaller,
-    paths=path_table(app),
-    limits=EdgeLimits(settings.max_body_bytes, settings.body_timeout_seconds),
-    guard=process.guard,
-)
+_api.add_asgi_middleware(edge)
 if settings.traces_endpoint is not None:
-    from service.api.request_spans import RequestSpansInstaller
+    _api.add_asgi_middleware(request_spans)
+_api.add_asgi_middleware(classify_route)
 
-    _api.add_asgi_middleware(RequestSpansInstaller, paths=path_table(app), process=process)
-_api.add_asgi_middleware(ClassifyRoute, process=process)
-
-if "--service-name" in sys.argv:
-    # A worker that BentoML starts. Last, so that a successor has nothing to import.
+is_worker = "--service-name" in sys.argv
+if is_worker:
     logs.configure(settings.log_format, settings.log_level)
+    if _api.name in sys.argv:
+        layers()
+# What was imported lives for ever: no collection, in a forked child neither, walks it again.
+gc.freeze()
+gc.enable()
+if is_worker:
+    # Last, so that a successor has nothing to import.
     serve_in_a_child()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from service.api.access import Guard
-from service.api.context import ApiContext
 from service.domain.errors import NotReady
 from service.inference.batch import Answer, BatchItem
 from service.settings import Settings
@@ -16,6 +15,7 @@ from service.telemetry import logs
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
+    from service.api.context import ApiContext
     from service.api.running import RunningProcess
     from service.inference.model_cache import ModelCache
     from service.telemetry.traces import BatchSpans, Traces

@@ -25,8 +25,26 @@ _UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", 
 _LOADED = """
 import json, sys
 import service.bento, service.api.running
+service.bento.layers()
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
+_LOADED_AS_BENTOML_DOES = """
+import json, sys
+import bentoml
+bentoml.load("service.bento:Api")
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+_LOADED_WHEN_IT_FORKS = """
+import json, sys
+import bentoml
+import service.successor
+def told():
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+service.successor.serve_in_a_child = told
+bentoml.load("service.bento:Api")
+"""
+# What only answering requests takes.
+_ANSWERING = {"fastapi", "sqlalchemy"}
 
 
 def test_the_layers_hold() -> None:
@@ -41,18 +59,37 @@ def test_the_layers_hold() -> None:
     assert "0 broken" in checked.stdout
 
 
-def test_the_api_process_loads_no_training_library(tmp_path: Path) -> None:
+def _loaded(code: str, home: Path, *arguments: str) -> set[str]:
+    """The libraries of a process that runs some code, as it tells them last."""
     ran = subprocess.run(
-        [sys.executable, "-c", _LOADED],
+        [sys.executable, "-c", code, *arguments],
         cwd=PROJECT_ROOT,
-        env={"PATH": "", "BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"},
+        env={"PATH": "", "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"},
         capture_output=True,
         text=True,
         check=True,
     )
-    loaded = set(json.loads(ran.stdout.splitlines()[-1]))
-    assert {"bentoml", "onnxruntime", "tokenizers", "service"} <= loaded
+    return set(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def test_the_api_process_loads_no_training_library(tmp_path: Path) -> None:
+    loaded = _loaded(_LOADED, tmp_path)
+    assert {"bentoml", "onnxruntime", "tokenizers", "service"} | _ANSWERING <= loaded
     assert loaded & _TRAINING == set()
+
+
+def test_the_supervisor_does_not_load_what_answers_requests(tmp_path: Path) -> None:
+    loaded = _loaded(_LOADED_AS_BENTOML_DOES, tmp_path)
+    assert {"bentoml", "service"} <= loaded
+    assert loaded & _ANSWERING == set()
+
+
+@pytest.mark.parametrize(("service", "expected"), [("vocation", _ANSWERING), ("trainer", set())])
+def test_of_the_workers_the_apis_alone_loads_it_and_does_so_before_it_forks(
+    tmp_path: Path, service: str, expected: set[str]
+) -> None:
+    loaded = _loaded(_LOADED_WHEN_IT_FORKS, tmp_path, "--service-name", service)
+    assert loaded & _ANSWERING == expected
 
 
 def _modules() -> Iterator[tuple[str, ast.Module]]:

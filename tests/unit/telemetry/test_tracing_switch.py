@@ -48,7 +48,7 @@ def test_by_default_no_request_passes_through_anything_that_traces(tmp_path: Pat
     assert loaded(tmp_path) == {
         "disabled": "true",
         "exporter": False,
-        "middleware": ["EdgeInstaller", "ClassifyRoute"],
+        "middleware": ["edge", "classify_route"],
         "bentoml": None,
     }
 
@@ -56,7 +56,7 @@ def test_by_default_no_request_passes_through_anything_that_traces(tmp_path: Pat
 def test_an_endpoint_turns_our_spans_on_and_bentomls_off(tmp_path: Path) -> None:
     said = loaded(tmp_path, VOCATION_TRACES_ENDPOINT="http://collector:4318/v1/traces")
     assert said["disabled"] is None
-    assert said["middleware"] == ["EdgeInstaller", "RequestSpansInstaller", "ClassifyRoute"]
+    assert said["middleware"] == ["edge", "request_spans", "classify_route"]
     assert said["bentoml"] == {"excluded_urls": ".*"}
 
 
