@@ -36,6 +36,8 @@ class TextScorer:
         # Several runs side by side are faster than one run on several threads.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        # As in the service: one arena for runs side by side moves buffers between processors.
+        options.enable_cpu_mem_arena = False
         self._session = ort.InferenceSession(
             str(bundle / "encoder" / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )

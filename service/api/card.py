@@ -11,15 +11,17 @@ from service.domain.types import ModelVersion, Occupation
 def model_card(occupation: Occupation, version: ModelVersion) -> str:
     """A version's card in Markdown, from its manifest."""
     manifest = version.manifest
+    # The version's: the occupation's own may have been changed since it was calibrated.
+    prevalence = manifest.get("data", {}).get("prevalence", occupation.prevalence)
     sections = [
         f"# {occupation.name}: version {version.number}",
         f"`{occupation.id}@{version.number}`, made {version.created_at:%Y-%m-%d %H:%M} UTC "
         f"by the `{version.method.value}` method.",
         "## What it answers",
         occupation.description or "The occupation has no description.",
-        f"The score is a probability calibrated for a prevalence of {occupation.prevalence:g}: "
+        f"The score is a probability calibrated for a prevalence of {prevalence:g}: "
         f"of 100 experiences scored 0.8, about 80 should be in the occupation, when "
-        f"{occupation.prevalence:.1%} of all experiences are. The label is `in` from a score of "
+        f"{prevalence:.1%} of all experiences are. The label is `in` from a score of "
         f"{_number(manifest.get('head', {}).get('threshold'))} on.",
         "## What it was trained on",
         _table(manifest.get("data", {})),
@@ -28,7 +30,7 @@ def model_card(occupation: Occupation, version: ModelVersion) -> str:
         "Measured out of fold on its own examples and the background, not on other data:",
         _table(manifest.get("metrics", {})),
         "## What to expect of it",
-        *_expected(manifest.get("reference", {}), occupation.prevalence),
+        *_expected(manifest.get("reference", {}), prevalence),
         "## What it is made of",
         f"Encoder `{version.encoder_digest}`, head `{version.artifact_digest}`.",
         _table(manifest.get("hyper_parameters", {})),

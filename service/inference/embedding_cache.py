@@ -6,6 +6,7 @@ not encoded again, whatever occupations it is asked for. Texts themselves are no
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ class EmbeddingCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        # Of this cache alone: a hash says of no text whether it is the one that was kept.
+        self._secret = os.urandom(blake2b.MAX_KEY_SIZE)
         self._lock = threading.Lock()
         self._rows: OrderedDict[bytes, EmbeddedText] = OrderedDict()
         self._bytes = 0
@@ -53,7 +56,7 @@ class EmbeddingCache:
         """The rows that are known, by text."""
         if not self._max_bytes:
             return {}
-        keys = [_key(encoder_digest, text) for text in texts]
+        keys = [_key(self._secret, encoder_digest, text) for text in texts]
         found = {}
         with self._lock:
             for key, text in zip(keys, texts, strict=True):
@@ -69,7 +72,7 @@ class EmbeddingCache:
         """Keep rows, by text; the least recently used make room."""
         if not self._max_bytes:
             return
-        keyed = [(_key(encoder_digest, text), row) for text, row in rows.items()]
+        keyed = [(_key(self._secret, encoder_digest, text), row) for text, row in rows.items()]
         with self._lock:
             for key, row in keyed:
                 if key not in self._rows:
@@ -80,8 +83,10 @@ class EmbeddingCache:
                 self._bytes -= _size(oldest)
 
 
-def _key(encoder_digest: str, text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16, key=encoder_digest[:64].encode()).digest()
+def _key(secret: bytes, encoder_digest: str, text: str) -> bytes:
+    # A zero byte is in no digest: no two pairs are written alike.
+    said = f"{encoder_digest}\0{text}".encode()
+    return blake2b(said, digest_size=16, key=secret).digest()
 
 
 def _size(row: EmbeddedText) -> int:

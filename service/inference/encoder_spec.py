@@ -6,7 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from service.domain.errors import EncoderUnusable
+from service.inference.artifact_fields import (
+    Kind,
+    is_flag,
+    is_object,
+    is_text,
+    is_texts,
+    is_whole,
+    read_fields,
+)
 
 SPEC_FILE = "encoder.json"
 MODEL_FILE = "model.onnx"
@@ -48,7 +59,35 @@ class EncoderSpec:
         return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
 
 
+def _is_precision(value: Any) -> bool:
+    return value in get_args(Precision)
+
+
+def _is_digest_or_null(value: Any) -> bool:
+    return value is None or is_text(value)
+
+
+_REQUIRED: Mapping[str, Kind] = {
+    "name": is_text,
+    "precision": _is_precision,
+    "dimensions": is_whole,
+    "max_tokens": is_whole,
+    "pad_token_id": is_whole,
+    "inputs": is_texts,
+    "output": is_text,
+}
+_OPTIONAL: Mapping[str, Kind] = {
+    "parity": is_object,
+    "libraries": is_object,
+    "trunk": _is_digest_or_null,
+    "packed": is_flag,
+}
+
+
 def read_spec(folder: Path) -> EncoderSpec:
-    """Read ``encoder.json`` from an artifact's folder."""
-    fields: dict[str, Any] = json.loads((folder / SPEC_FILE).read_bytes())
+    """Read ``encoder.json`` from an artifact's folder.
+
+    Raises EncoderUnusable, which names the field, for what this release does not know.
+    """
+    fields = read_fields(folder / SPEC_FILE, _REQUIRED, _OPTIONAL, EncoderUnusable)
     return EncoderSpec(**{**fields, "inputs": tuple(fields["inputs"])})

@@ -9,10 +9,25 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
+
+from service.domain.errors import VersionUnavailable
+from service.inference.artifact_fields import Kind, is_number, is_texts, read_fields
 
 HEAD_TENSORS = "head.safetensors"
 HEAD_RULES = "head.json"
+
+_RULES: Mapping[str, Kind] = {
+    "bias": is_number,
+    "threshold": is_number,
+    "uncertain_low": is_number,
+    "uncertain_high": is_number,
+    "familiarity_floor": is_number,
+    "example_digests": is_texts,
+    "example_labels": is_texts,
+}
+_TENSORS = ("weights", "examples")
 
 # Index of each label in the arrays of label indices, as telemetry counts them.
 IN, OUT, UNCERTAIN = 0, 1, 2
@@ -58,20 +73,57 @@ class Head:
 
 
 def read_head(folder: Path) -> Head:
-    """Read a head from an artifact's folder."""
-    tensors = load_file(folder / HEAD_TENSORS)
-    rules = json.loads((folder / HEAD_RULES).read_bytes())
+    """Read a head from an artifact's folder.
+
+    Raises VersionUnavailable, which names the field or tensor, for what this release does not know.
+    """
+    rules = read_fields(folder / HEAD_RULES, _RULES, {}, VersionUnavailable)
+    weights, examples = _read_tensors(folder / HEAD_TENSORS)
+    digests, labels = tuple(rules["example_digests"]), tuple(rules["example_labels"])
+    if not len(digests) == len(labels) == len(examples):
+        raise VersionUnavailable(
+            f"{HEAD_RULES} names {len(digests)} examples and {len(labels)} labels, and "
+            f"{HEAD_TENSORS} holds {len(examples)}."
+        )
     return Head(
-        weights=tensors["weights"],
+        weights=weights,
         bias=rules["bias"],
         threshold=rules["threshold"],
         uncertain_low=rules["uncertain_low"],
         uncertain_high=rules["uncertain_high"],
         familiarity_floor=rules["familiarity_floor"],
-        examples=tensors["examples"],
-        example_digests=tuple(rules["example_digests"]),
-        example_labels=tuple(rules["example_labels"]),
+        examples=examples,
+        example_digests=digests,
+        example_labels=labels,
     )
+
+
+def _read_tensors(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights float32[d] and examples float32[n, d]."""
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise VersionUnavailable(f"{file.name} cannot be read: {type(error).__name__}.") from error
+    for name in tensors:
+        if name not in _TENSORS:
+            raise VersionUnavailable(
+                f"{file.name} has a tensor that this release does not know, {name!r}: "
+                "a newer one made it."
+            )
+    for name in _TENSORS:
+        if name not in tensors:
+            raise VersionUnavailable(f"{file.name} has no tensor {name!r}.")
+    weights, examples = tensors["weights"], tensors["examples"]
+    for name, tensor, shape in (
+        ("weights", weights, (weights.size,)),
+        ("examples", examples, (*examples.shape[:1], weights.size)),
+    ):
+        if tensor.dtype != np.float32 or tensor.shape != shape:
+            raise VersionUnavailable(
+                f"{file.name}: {name!r} is {tensor.dtype}{list(tensor.shape)}, which this release "
+                "cannot read."
+            )
+    return weights, examples
 
 
 class HeadStack:

@@ -7,9 +7,11 @@ versions, and nobody waits: the new snapshot is loaded and warmed beside the old
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from service.domain.errors import (
     NotReady,
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Set by the Trainer when the first start has registered the bundled occupations.
 INITIALISED = "initialised"
+# What kept a champion from being loaded may pass: a store out of reach, a full disk.
+_AGAIN_SECONDS = 60.0
 
 
 class ModelCache:
@@ -45,10 +49,13 @@ class ModelCache:
         side_by_side: SideBySide,
         version_entries: int,
         encoder_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
         self._version_entries = version_entries
+        self._clock = clock
+        self._again_at = math.inf
         self._lock = threading.Lock()
         # Loading takes a while: nobody who asks for what is loaded may wait for it.
         self._following = threading.Lock()
@@ -72,11 +79,12 @@ class ModelCache:
     def refresh(self) -> bool:
         """Follow the registry: True when a new snapshot was swapped in.
 
-        Before the first start has built the base encoder there is nothing to load.
+        Before the first start has built the base encoder there is nothing to load. Champions that
+        could not be loaded are tried again after a minute, if the registry has not moved either.
         """
         with self._database.read() as connection:
             current = generation.read(connection)
-            if self._snapshot is not None and self._snapshot.generation == current:
+            if self._follows(current):
                 return False
             if generation.get(connection, INITIALISED) is None:
                 return False
@@ -87,12 +95,14 @@ class ModelCache:
             occupations = versions.occupation_ids(connection)
             published = versions.published_keys(connection)
         with self._following:
-            if self._snapshot is not None and self._snapshot.generation >= current:
-                # Another thread has followed farther meanwhile.
+            if self._follows(current):
+                # Another thread has followed meanwhile, as far or farther.
                 return False
             self.encoders.pin([base.digest])
             self.encoders.get(base.digest)
             loaded, unavailable = self._load_champions(champions)
+            missing = [v for v in champions if not _holds(loaded, v)]
+            self._again_at = self._clock() + _AGAIN_SECONDS if missing else math.inf
             self._snapshot = Snapshot(current, occupations, loaded, frozenset(unavailable))
             self._forget_unused(base.digest, published)
             metrics.set_models_loaded(len(self.encoders), len(loaded) + len(self._versions))
@@ -142,6 +152,12 @@ class ModelCache:
             raise NotReady("The base encoder is not built yet.")
         return self.encoders.get(base.digest)
 
+    def _follows(self, current: int) -> bool:
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.generation < current:
+            return False
+        return snapshot.generation > current or self._clock() < self._again_at
+
     def _version(self, snapshot: Snapshot, occupation: str, number: int) -> LoadedVersion:
         if occupation not in snapshot.occupations:
             raise OccupationNotFound("No occupation with this id is registered.")
@@ -157,7 +173,8 @@ class ModelCache:
                 version = versions.get_version(connection, occupation, number)
             try:
                 loaded = self._load(version)
-            except VocationError:
+            except Exception:
+                # Whatever is wrong with it, the other items of the request are answered.
                 logger.exception("version cannot be loaded", extra={"version": f"{key}"})
                 raise VersionUnavailable("This version cannot be loaded.") from None
             with self._lock:
@@ -187,8 +204,9 @@ class ModelCache:
                 continue
             try:
                 loaded[name] = self._load(version)
-            except (VocationError, OSError):
-                # The occupation's former champion goes on where there is one.
+            except Exception:
+                # Whatever is wrong with it, the others are served. The occupation's former champion
+                # goes on where there is one.
                 logger.exception("champion cannot be loaded", extra={"occupation": name})
                 if old is not None:
                     loaded[name] = old
@@ -218,3 +236,8 @@ class ModelCache:
                 del self._versions[key]
             used.update(v.version.encoder_digest for v in self._versions.values())
         self.encoders.keep_only(frozenset(used))
+
+
+def _holds(loaded: Mapping[str, LoadedVersion], champion: ModelVersion) -> bool:
+    served = loaded.get(champion.occupation)
+    return served is not None and served.version == champion

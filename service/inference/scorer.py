@@ -10,7 +10,7 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.errors import VersionUnavailable, VocationError
+from service.domain.errors import VersionUnavailable
 from service.domain.types import Label
 from service.inference.batch import (
     Answer,
@@ -86,7 +86,8 @@ class Scorer:
         for digest in {digest for request in requests for digest in _encoders_of(request)}:
             try:
                 loaded[digest] = self._encoders.get(digest)
-            except VocationError:
+            except Exception:
+                # Whatever is wrong with it, the others of the batch are answered.
                 logger.exception("an encoder cannot be loaded", extra={"encoder": digest})
                 unusable.add(digest)
         return loaded, unusable

@@ -139,18 +139,28 @@ class ScoringQueue:
 
     def _work(self) -> None:
         while parts := self._take():
-            now = time.perf_counter()
-            for call, _, _ in parts:
-                _QUEUE_SECONDS.observe(now - call.queued_at)
-            batch = [item for call, start, stop in parts for item in call.items[start:stop]]
+            # Whatever fails here, a metric that cannot be written too, fails these calls alone: a
+            # thread that ended would leave everybody behind them waiting.
             try:
-                answers = iter(self._score(batch, parts, now))
+                item_seconds = self._score_parts(parts)
             except Exception as error:
                 self._fail([call for call, _, _ in parts], error)
-                continue
-            for call, start, stop in parts:
-                call.answers[start:stop] = [next(answers) for _ in range(start, stop)]
-            self._answer(parts, (time.perf_counter() - now) / len(batch))
+            else:
+                self._answer(parts, item_seconds)
+
+    def _score_parts(self, parts: Sequence[_Part]) -> float:
+        """Score the parts as one batch; returns the seconds that an item took."""
+        now = time.perf_counter()
+        for call, _, _ in parts:
+            _QUEUE_SECONDS.observe(now - call.queued_at)
+        batch = [item for call, start, stop in parts for item in call.items[start:stop]]
+        answers = self._score(batch, parts, now)
+        if len(answers) != len(batch):
+            raise ValueError(f"{len(batch)} items, {len(answers)} answers")
+        given = iter(answers)
+        for call, start, stop in parts:
+            call.answers[start:stop] = [next(given) for _ in range(start, stop)]
+        return (time.perf_counter() - now) / len(batch)
 
     def _score(
         self, batch: Sequence[BatchItem], parts: Sequence[_Part], taken_at: float

@@ -14,7 +14,6 @@ from service.domain.errors import (
     OccupationNotFound,
     OccupationNotReady,
     VersionUnavailable,
-    VocationError,
 )
 from service.domain.types import Experience
 from service.inference.embedding import embed_texts
@@ -144,6 +143,6 @@ class Suggester:
     def _encoder(self, digest: str) -> LoadedEncoder:
         try:
             return self._cache.encoders.get(digest)
-        except VocationError:
+        except Exception:
             logger.exception("an encoder cannot be loaded", extra={"encoder": digest})
             raise VersionUnavailable("This version's encoder cannot be loaded.") from None

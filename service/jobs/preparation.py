@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from service.domain.errors import EncoderUnusable
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _EXPORT = "service.training.encoder_export"
 _BUNDLED_POLL_SECONDS = 0.1
+# In an encoder's artifact: what tells it from one of the same graph with another background.
+_FINGERPRINT_FILE = "FINGERPRINT"
 
 
 class Preparation:
@@ -58,14 +61,16 @@ class Preparation:
     def prepare_encoder(self) -> None:
         """Build the base encoder and embed the background, unless both are there.
 
-        Raises EncoderUnusable or DeviceUnavailable.
+        Another background makes another base encoder, if of the same graph: a version names its
+        encoder, and keeps the background that it was trained and judged with. Raises
+        EncoderUnusable or DeviceUnavailable.
         """
         precision = precision_for(self._settings.device)
         source = resolve_encoder(self._settings.encoder)
         fingerprint = source.fingerprint(precision, self._settings.background)
         with self._database.read() as connection:
             record = encoders.find_encoder(connection, fingerprint)
-        if record is None or not self._stored(record):
+        if record is None or not self._stored(record) or self._taken(record):
             record = self._build(source, precision, fingerprint)
         with self._database.write() as connection:
             encoders.record_encoder(connection, record)
@@ -81,7 +86,7 @@ class Preparation:
             return
         started = []
         for item in bundled:
-            # Another encoder makes another version too.
+            # Another encoder makes another version too, and so does another background.
             digest = f"{item.file_digest[:32]}{base.digest[:32]}"
             new = item.occupation
             if new.id not in known:
@@ -97,6 +102,16 @@ class Preparation:
             record.background_digest
         )
 
+    def _taken(self, record: EncoderRecord) -> bool:
+        """Whether a record's artifact is already that of an encoder with another background."""
+        with self._database.read() as connection:
+            first = encoders.first_record(connection, record.digest)
+        return (
+            first is not None
+            and first.fingerprint != record.fingerprint
+            and first.background_digest != record.background_digest
+        )
+
     def _build(
         self, source: EncoderSource, precision: Precision, fingerprint: str
     ) -> EncoderRecord:
@@ -106,12 +121,20 @@ class Preparation:
             if folder is None:
                 folder = Path(scratch) / "encoder"
                 _export(source, folder, precision)
-            digest = self._artifacts.put({path.name: path for path in folder.iterdir()})
+            files: dict[str, bytes | Path] = {path.name: path for path in folder.iterdir()}
+            digest = self._artifacts.put(files)
+            record = EncoderRecord(fingerprint, digest, self._embed_background(digest))
+            if self._taken(record):
+                # Equal weights still make equal artifacts in a home that knows one background.
+                files[_FINGERPRINT_FILE] = fingerprint.encode()
+                record = replace(record, digest=self._artifacts.put(files))
+        return record
+
+    def _embed_background(self, digest: str) -> str:
         encoder = load_encoder(self._artifacts.open_local(digest), digest, self._side_by_side)
         rows = read_background(self._settings.background)
         with Progress("embedding the background", total=len(rows)) as progress:
-            files = embed_background(encoder, rows, progress.advance)
-        return EncoderRecord(fingerprint, digest, self._artifacts.put(files))
+            return self._artifacts.put(embed_background(encoder, rows, progress.advance))
 
     def _wait_for(self, started: list[str], stopping: threading.Event) -> None:
         if not started:

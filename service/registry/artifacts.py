@@ -16,7 +16,7 @@ from pathlib import Path
 
 import fsspec
 
-from service.domain.errors import ArtifactCorrupted
+from service.domain.errors import ArtifactCorrupted, StorageUnavailable
 
 _LISTING = "LISTING.json"
 _STAGING = ".staging"
@@ -50,7 +50,10 @@ class ArtifactStore:
         return digest
 
     def whole(self, digest: str) -> bool:
-        """Whether an artifact is stored with every byte as its digest says."""
+        """Whether an artifact is stored with every byte as its digest says.
+
+        Raises StorageUnavailable when it cannot be fetched.
+        """
         try:
             self.open_local(digest)
         except ArtifactCorrupted:
@@ -60,7 +63,8 @@ class ArtifactStore:
     def open_local(self, digest: str) -> Path:
         """A local folder with the artifact's files, each checked against the digest.
 
-        Raises ArtifactCorrupted when a file is missing or differs.
+        Raises ArtifactCorrupted when a file is missing or differs, and StorageUnavailable when a
+        remote store does not answer or the cache has no room: that may pass.
         """
         if self._local:
             folder = Path(self._folder(digest))
@@ -77,7 +81,8 @@ class ArtifactStore:
     def copy_to(self, target: ArtifactStore, digest: str) -> int:
         """Copy an artifact to another store, checked at both ends; returns its size in bytes.
 
-        Raises ArtifactCorrupted when it is damaged here, and OSError when it cannot be written.
+        Raises ArtifactCorrupted when it is damaged here, StorageUnavailable when it cannot be
+        fetched, and OSError when it cannot be written.
         """
         folder = self.open_local(digest)
         files: dict[str, bytes | Path] = {name: folder / name for name in _names(folder)}
@@ -148,14 +153,20 @@ class ArtifactStore:
 
     def _download(self, digest: str, folder: Path) -> None:
         partial = folder.with_name(f"{digest}.{uuid.uuid4().hex}")
-        partial.mkdir(parents=True)
         try:
+            partial.mkdir(parents=True)
             for path in self._fs.ls(self._folder(digest), detail=False):
                 self._fs.get_file(path, str(partial / str(path).rsplit("/", 1)[-1]))
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
         except FileNotFoundError:
             raise ArtifactCorrupted(f"Artifact {digest[:12]} is not in the store.") from None
+        except Exception as error:
+            # Each driver of a remote store has errors of its own.
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise StorageUnavailable(
+                f"Artifact {digest[:12]} cannot be fetched: {reason}."
+            ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -193,6 +204,10 @@ def _verify(folder: Path, digest: str) -> None:
                 raise ArtifactCorrupted(f"Artifact {digest[:12]}: {entry['name']} is damaged.")
     except OSError:
         raise ArtifactCorrupted(f"Artifact {digest[:12]} is missing or incomplete.") from None
+    except (ValueError, TypeError, KeyError):
+        raise ArtifactCorrupted(
+            f"Artifact {digest[:12]} has a listing of another format."
+        ) from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from service.domain.errors import EncoderUnusable
 from service.registry import generation
@@ -24,16 +25,19 @@ class EncoderRecord:
 
 
 def record_encoder(connection: Connection, record: EncoderRecord) -> None:
-    """Remember what was built from a source, so that no later start builds it again."""
-    connection.execute(delete(encoders).where(encoders.c.fingerprint == record.fingerprint))
-    connection.execute(
-        insert(encoders).values(
-            fingerprint=record.fingerprint,
-            digest=record.digest,
-            background_digest=record.background_digest,
-            created_at=utc_now(),
-        )
+    """Remember what was built from a source, so that no later start builds it again.
+
+    A record keeps the time of its first build: which record of an artifact is the first
+    (`first_record`) must not depend on which is used.
+    """
+    built = {"digest": record.digest, "background_digest": record.background_digest}
+    known = connection.execute(
+        update(encoders).where(encoders.c.fingerprint == record.fingerprint).values(built)
     )
+    if known.rowcount == 0:
+        connection.execute(
+            insert(encoders).values(fingerprint=record.fingerprint, created_at=utc_now(), **built)
+        )
 
 
 def set_base_encoder(connection: Connection, fingerprint: str) -> None:
@@ -48,9 +52,7 @@ def find_encoder(connection: Connection, fingerprint: str) -> EncoderRecord | No
     row = connection.execute(
         select(encoders).where(encoders.c.fingerprint == fingerprint)
     ).one_or_none()
-    if row is None:
-        return None
-    return EncoderRecord(row.fingerprint, row.digest, row.background_digest)
+    return _record(row) if row is not None else None
 
 
 def base_encoder(connection: Connection) -> EncoderRecord | None:
@@ -67,11 +69,26 @@ def referenced_artifacts(connection: Connection) -> frozenset[str]:
     return frozenset(digests)
 
 
+def first_record(connection: Connection, digest: str) -> EncoderRecord | None:
+    """The first record of an artifact, whose background every version on that artifact has.
+
+    Only registries of former releases have records of one artifact with several backgrounds.
+    """
+    row = connection.execute(
+        select(encoders)
+        .where(encoders.c.digest == digest)
+        .order_by(encoders.c.created_at, encoders.c.fingerprint)
+    ).first()
+    return _record(row) if row is not None else None
+
+
 def background_of(connection: Connection, digest: str) -> str:
     """The artifact with the background as an encoder embeds it; raises EncoderUnusable."""
-    found = connection.execute(
-        select(encoders.c.background_digest).where(encoders.c.digest == digest)
-    ).first()
-    if found is None:
+    first = first_record(connection, digest)
+    if first is None:
         raise EncoderUnusable("The registry does not know this encoder.")
-    return str(found.background_digest)
+    return first.background_digest
+
+
+def _record(row: Row[Any]) -> EncoderRecord:
+    return EncoderRecord(row.fingerprint, row.digest, row.background_digest)

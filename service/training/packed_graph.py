@@ -15,6 +15,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
 from service.domain.errors import EncoderUnusable
+from service.inference.encoder import cpu_session
+from service.inference.packing import padded
 from service.training.activation_ranges import LayerRanges
 from service.training.packed_layers import embed_tokens, find_places, pool, write_layer
 from service.training.quantised_products import GraphWriter
@@ -113,14 +115,14 @@ def _model(
 def check_kept_apart(graphs: Sequence[Path], texts: Sequence[NDArray[np.int64]]) -> None:
     """Run texts together, in several groups, and each alone; raise where a bit differs.
 
-    ``graphs`` is the whole graph, or a trunk and its top; a text is its token ids int64[n], the
-    longest last.
+    ``graphs`` is the ``model.onnx`` of the whole encoder, or those of a trunk and its top; a text is
+    its token ids int64[n], the longest last.
     A graph's kernels are ONNX Runtime's, chosen by the machine: what they do is seen, not assumed.
 
     Raises:
         EncoderUnusable: if a text's embedding depends on its neighbours or on padding.
     """
-    sessions = [_session(path) for path in graphs]
+    sessions = [cpu_session(graph.parent) for graph in graphs]
     alone = np.concatenate([_run(sessions, [text], 0) for text in texts])
     everyone = list(range(len(texts)))
     for chosen, padding in (
@@ -136,22 +138,11 @@ def check_kept_apart(graphs: Sequence[Path], texts: Sequence[NDArray[np.int64]])
             )
 
 
-def _session(path: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def _run(
     sessions: Sequence[ort.InferenceSession], texts: Sequence[NDArray[np.int64]], padding: int
 ) -> NDArray[np.float32]:
-    ids = np.zeros((len(texts), max(map(len, texts)) + padding), dtype=np.int64)
-    feeds: dict[str, NDArray[Any]] = {"input_ids": ids, "attention_mask": np.zeros_like(ids)}
-    for row, text in enumerate(texts):
-        ids[row, : len(text)] = text
-        feeds["attention_mask"][row, : len(text)] = 1
+    grids = [np.pad(grid, ((0, 0), (0, padding))) for grid in padded(texts, pad_token_id=0)]
+    feeds: dict[str, NDArray[Any]] = dict(zip(WHOLE_INPUTS, grids, strict=True))
     for session in sessions:
         names = {item.name: feeds[item.name] for item in session.get_inputs()}
         # Graphs that optimum exported also give the states of all tokens, before the embedding.

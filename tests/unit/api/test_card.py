@@ -1,4 +1,4 @@
-"""What the model card says of what a version is expected to answer."""
+"""What the model card says a version is calibrated for, and expected to answer."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def test_the_card_of_a_version_from_before_there_were_references_says_that_none_
     None
 ):
     assert _section(_card({"metrics": {}}), "What to expect of it") == "Not recorded."
+
+
+def test_a_card_states_the_prevalence_that_the_version_was_calibrated_for() -> None:
+    """The occupation declares another one since (0.03): the version's scores are what they were."""
+    reference = {"scores": {"+Inf": 1.0}, "labels": {"in": 1.0}}
+    card = _card({"data": {"prevalence": 0.2}, "reference": reference})
+    assert "calibrated for a prevalence of 0.2: " in _section(card, "What it answers")
+    assert "when 20.0% of all experiences are" in card
+    assert "at a prevalence of 0.2," in _section(card, "What to expect of it")
+    assert "0.03" not in card

@@ -24,6 +24,22 @@ def test_a_row_is_found_for_its_text_and_its_encoder_only() -> None:
     assert cache.get("b" * 64, ["Stagiaire"]) == {}
 
 
+def test_encoders_and_texts_that_are_written_alike_together_are_kept_apart() -> None:
+    cache = EmbeddingCache(10 * ROW_BYTES)
+    cache.put("ab", {"c": row(1)})
+    assert cache.get("a", ["bc"]) == {}
+
+
+def test_what_a_text_is_kept_under_is_not_to_be_guessed() -> None:
+    """A hash that all processes share would tell who reads it whether a text that they know came."""
+    caches = [EmbeddingCache(10 * ROW_BYTES) for _ in range(2)]
+    for cache in caches:
+        cache.put("e" * 64, {"Stagiaire": row(1)})
+    one, other = (set(cache._rows) for cache in caches)
+    assert len(one) == len(other) == 1
+    assert one != other
+
+
 def test_the_least_recently_used_row_makes_room() -> None:
     cache = EmbeddingCache(2 * ROW_BYTES)
     cache.put("e", {"first": row(1), "second": row(2)})

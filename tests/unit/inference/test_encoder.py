@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from service.domain.errors import EncoderUnusable
 from service.inference.encoder import CpuEncoder, SideBySide, load_encoder
-from service.inference.encoder_spec import EncoderSpec, read_spec
+from service.inference.encoder_spec import SPEC_FILE, EncoderSpec, read_spec
 from tests.support.tiny_encoder import DIMENSIONS, MAX_TOKENS
 
 TEXTS = [f"Ingénieure {'x' * n}, Lyon" for n in range(32)]
@@ -127,3 +129,57 @@ def test_what_an_encoder_says_of_itself_survives_the_file(tmp_path: Path) -> Non
     )
     (tmp_path / "encoder.json").write_bytes(spec.to_json())
     assert read_spec(tmp_path) == spec
+
+
+SHIPPED = Path(__file__).parents[3] / "models" / "encoder" / "onnx"
+
+
+def test_what_is_written_today_has_the_bytes_of_the_encoder_that_is_shipped() -> None:
+    """Its digest names it in every registry: a field more would make another encoder of it."""
+    assert read_spec(SHIPPED).to_json() == (SHIPPED / SPEC_FILE).read_bytes()
+
+
+def test_a_specification_from_before_trunks_and_packed_graphs_is_read(tmp_path: Path) -> None:
+    fields = json.loads((SHIPPED / SPEC_FILE).read_bytes())
+    for later in ("trunk", "packed", "parity", "libraries"):
+        del fields[later]
+    (tmp_path / SPEC_FILE).write_text(json.dumps(fields))
+    spec = read_spec(tmp_path)
+    assert (spec.trunk, spec.packed, spec.parity, spec.libraries) == (None, False, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"a_later_field": 1}, "does not know, 'a_later_field'"),
+        ({"format": 2}, "format 2, and this release reads up to 1"),
+        ({"format": None}, "format None"),
+        ({"precision": "int4"}, "'precision'"),
+        ({"dimensions": "384"}, "'dimensions'"),
+        ({"pad_token_id": True}, "'pad_token_id'"),
+        ({"inputs": "input_ids"}, "'inputs'"),
+        ({"inputs": [1]}, "'inputs'"),
+        ({"trunk": 7}, "'trunk'"),
+        ({"packed": 1}, "'packed'"),
+        ({"parity": []}, "'parity'"),
+    ],
+)
+def test_a_specification_that_is_not_known_here_is_refused_by_the_name_of_its_field(
+    tmp_path: Path, changed: dict[str, object], said: str
+) -> None:
+    """A newer release may have written it: what it means would be guessed."""
+    fields = json.loads((SHIPPED / SPEC_FILE).read_bytes())
+    (tmp_path / SPEC_FILE).write_text(json.dumps({**fields, **changed}))
+    with pytest.raises(EncoderUnusable, match=f"{SPEC_FILE}.*{said}"):
+        read_spec(tmp_path)
+
+
+def test_a_specification_that_lacks_a_field_or_is_none_is_refused(tmp_path: Path) -> None:
+    fields = json.loads((SHIPPED / SPEC_FILE).read_bytes())
+    del fields["output"]
+    (tmp_path / SPEC_FILE).write_text(json.dumps(fields))
+    with pytest.raises(EncoderUnusable, match="no 'output'"):
+        read_spec(tmp_path)
+    (tmp_path / SPEC_FILE).unlink()
+    with pytest.raises(EncoderUnusable, match="cannot be read"):
+        read_spec(tmp_path)

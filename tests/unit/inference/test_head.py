@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+from safetensors.numpy import save
 
+from service.domain.errors import VersionUnavailable
 from service.inference.head import (
     HEAD_RULES,
     HEAD_TENSORS,
@@ -114,3 +117,71 @@ def test_each_head_keeps_its_own_rules_in_a_stack() -> None:
     scores = np.array([[0.5, 0.5, 0.5], [0.95, 0.95, 0.95]])
     labels = stack.labels(scores, np.full((2, 3), 0.5, dtype=np.float32))
     assert labels.tolist() == [[IN, OUT, UNCERTAIN], [IN, UNCERTAIN, UNCERTAIN]]
+
+
+def _rules(**changed: object) -> bytes:
+    """The rules of a head, with some of them changed; None takes one away."""
+    rules = {**json.loads(head(1).files()[HEAD_RULES]), **changed}
+    return json.dumps({name: rule for name, rule in rules.items() if rule is not None}).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (_rules(a_later_field=1), "'a_later_field'"),
+        (_rules(format=2), "format 2"),
+        (_rules(format="2"), "format '2'"),
+        (_rules(bias=None), "no 'bias'"),
+        (_rules(bias="0.25"), "'bias'"),
+        (_rules(threshold=True), "'threshold'"),
+        (_rules(example_digests="abc"), "'example_digests'"),
+        (_rules(example_labels=[1]), "'example_labels'"),
+        (_rules(example_labels=["in"]), "0 examples and 1 labels"),
+        (b"[]", "no JSON object"),
+        (b"{", "cannot be read: JSONDecodeError"),
+    ],
+)
+def test_rules_that_are_not_known_here_are_refused_by_name(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    """A newer release may have written them: what they mean would be guessed."""
+    _write(head(1), tmp_path)
+    (tmp_path / HEAD_RULES).write_bytes(content)
+    with pytest.raises(VersionUnavailable, match=said):
+        read_head(tmp_path)
+
+
+def test_rules_of_the_format_that_is_read_here_are_read(tmp_path: Path) -> None:
+    _write(head(1), tmp_path)
+    (tmp_path / HEAD_RULES).write_bytes(_rules(format=1, bias=2))
+    assert read_head(tmp_path).bias == 2
+
+
+WEIGHTS, EXAMPLES = direction(1), np.empty((0, 32), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"weights": WEIGHTS}, "no tensor 'examples'"),
+        ({"weights": WEIGHTS, "examples": EXAMPLES, "later": WEIGHTS}, "'later'"),
+        ({"weights": WEIGHTS.astype(np.float16), "examples": EXAMPLES}, "'weights' is float16"),
+        ({"weights": WEIGHTS[None], "examples": EXAMPLES}, "'weights' is"),
+        ({"weights": WEIGHTS[:-1], "examples": EXAMPLES}, "'examples' is"),
+        ({"weights": WEIGHTS, "examples": np.zeros((), dtype=np.float32)}, "'examples' is"),
+    ],
+)
+def test_tensors_that_are_not_known_here_are_refused_by_name(
+    tmp_path: Path, tensors: dict[str, NDArray[np.float32]], said: str
+) -> None:
+    _write(head(1), tmp_path)
+    (tmp_path / HEAD_TENSORS).write_bytes(save(tensors))
+    with pytest.raises(VersionUnavailable, match=said):
+        read_head(tmp_path)
+
+
+def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
+    _write(head(1), tmp_path)
+    (tmp_path / HEAD_TENSORS).write_bytes(b"something else")
+    with pytest.raises(VersionUnavailable, match=f"{HEAD_TENSORS} cannot be read"):
+        read_head(tmp_path)

@@ -3,8 +3,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
+from safetensors.numpy import save
 
 from service.domain.errors import (
     NotReady,
@@ -15,6 +17,8 @@ from service.domain.errors import (
     VocationError,
 )
 from service.inference.encoder import SideBySide
+from service.inference.encoder_cache import BACKGROUND_TENSORS
+from service.inference.encoder_spec import MODEL_FILE, SPEC_FILE
 from service.inference.head import HEAD_TENSORS
 from service.inference.model_cache import INITIALISED, ModelCache
 from service.registry import encoders, generation, occupations, versions
@@ -220,6 +224,42 @@ def test_a_damaged_first_champion_is_unavailable_and_its_neighbours_answer(
     with pytest.raises(VersionUnavailable):
         cache.resolve(snapshot, ["sommelier"])
     assert [v.key for v in cache.resolve(snapshot, None).versions] == [("chef", 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (SPEC_FILE, b'{"format": 2}'),
+        (MODEL_FILE, b"a graph that ONNX Runtime here does not load"),
+        (BACKGROUND_TENSORS, save({"later": np.zeros((2, 32), dtype=np.float32)})),
+    ],
+)
+def test_a_champion_of_a_newer_release_leaves_the_others_ready_in_a_process_that_starts(
+    cache: ModelCache,
+    base_encoder: EncoderRecord,
+    database: Database,
+    artifacts: ArtifactStore,
+    tiny_encoder_folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    content: bytes,
+) -> None:
+    """As after a rollback of the software: what it cannot read does not keep it from starting."""
+    files: dict[str, bytes | Path] = {path.name: path for path in tiny_encoder_folder.iterdir()}
+    newer = EncoderRecord(
+        "newer", artifacts.put({**files, name: content}), base_encoder.background_digest
+    )
+    with database.write() as connection:
+        encoders.record_encoder(connection, newer)
+    add_served(database, artifacts, base_encoder, "chef", head(1))
+    add_served(database, artifacts, newer, "nurse", head(2))
+    assert cache.refresh()
+    assert cache.ready
+    assert [v.key for v in cache.resolve(cache.snapshot(), None).versions] == [("chef", 1)]
+    for reference in ("nurse", "nurse@1"):
+        with pytest.raises(VersionUnavailable):
+            cache.resolve(cache.snapshot(), [reference])
+    assert "champion cannot be loaded" in caplog.text
 
 
 def test_a_damaged_named_version_is_unavailable_until_it_is_healed(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
-from service.inference.packing import MOST_TOKENS_A_RUN, packs, padded
+from service.inference.packing import MOST_TOKENS_A_RUN, keeps_apart, packs, padded
+from service.inference.tokenizer import Tokens
+from service.settings import PROJECT_ROOT
 
 LENGTHS = st.lists(st.integers(2, 512), max_size=80)
 THREADS = st.integers(1, 8)
@@ -77,3 +82,54 @@ def test_a_run_reads_the_texts_padded_at_their_ends() -> None:
     assert ids.tolist() == [[2, 5, 3], [2, 3, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
     assert ids.dtype == mask.dtype == np.int64
+
+
+def words(text: str) -> Tokens:
+    """A token for each word, and two special ones."""
+    return Tokens(np.array([2, *map(len, text.split()), 3]), truncated=False)
+
+
+def kernels(
+    moves: Callable[[int, int], bool],
+) -> Callable[[Sequence[Tokens]], NDArray[np.float32]]:
+    """Kernels that move a text of a run where ``moves(texts, longest)`` says so."""
+
+    def run(texts: Sequence[Tokens]) -> NDArray[np.float32]:
+        longest = max(len(text.ids) for text in texts)
+        moved = int(moves(len(texts), longest))
+        return np.array([[text.ids.sum() + moved] for text in texts], dtype=np.float32)
+
+    return run
+
+
+def test_kernels_that_keep_texts_apart_are_found_to() -> None:
+    assert keeps_apart(words, kernels(lambda *_: False))
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(0, 16), (40, 512), (60, 512)])
+def test_kernels_that_move_the_texts_of_some_lengths_are_found_to(
+    shortest: int, longest: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ONNX Runtime may take one kernel for titles and another for experiences."""
+    moving = kernels(lambda texts, length: texts > 1 and shortest <= length <= longest)
+    assert not keeps_apart(words, moving)
+    assert "does not keep texts apart" in caplog.text
+
+
+def test_what_is_tried_has_the_lengths_of_what_is_served() -> None:
+    tokenizer = Tokenizer.from_file(str(PROJECT_ROOT / "models/encoder/onnx/tokenizer.json"))
+    runs: list[list[int]] = []
+
+    def run(texts: Sequence[Tokens]) -> NDArray[np.float32]:
+        runs.append([len(text.ids) for text in texts])
+        return np.zeros((len(texts), 1), dtype=np.float32)
+
+    def tokenise(text: str) -> Tokens:
+        return Tokens(np.array(tokenizer.encode(text).ids), truncated=False)
+
+    assert keeps_apart(tokenise, run)
+    shared = [lengths for lengths in runs if len(lengths) > 1]
+    assert max(map(max, shared)) > 80
+    assert min(map(min, shared)) < 8
+    # A run that is never made says nothing of those that are.
+    assert all(len(packs(lengths, threads=1)) == 1 for lengths in shared)

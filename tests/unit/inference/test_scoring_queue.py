@@ -11,6 +11,7 @@ import pytest
 
 from service.domain.errors import Overloaded, VocationError
 from service.domain.types import Experience
+from service.inference import scoring_queue
 from service.inference.batch import (
     Answer,
     BatchItem,
@@ -218,6 +219,39 @@ def test_a_fault_reaches_the_requests_of_its_batch_and_the_thread_goes_on() -> N
         with pytest.raises(ValueError, match="a fault"):
             queue.submit(items("bad")).result(DEADLINE_SECONDS)
         assert len(queue.submit(items("good")).result(DEADLINE_SECONDS)) == 1
+
+
+class Unwritable:
+    """A metric whose file is gone."""
+
+    def observe(self, _: float) -> None:
+        raise FileNotFoundError("histogram.db")
+
+
+def test_a_metric_that_cannot_be_written_fails_its_batch_and_the_threads_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with running(Gate(), threads=2) as queue:
+        with monkeypatch.context() as patched:
+            patched.setattr(scoring_queue, "_QUEUE_SECONDS", Unwritable())
+            for name in "abcd":
+                with pytest.raises(FileNotFoundError):
+                    queue.submit(items(name)).result(DEADLINE_SECONDS)
+        assert len(queue.submit(items("written again")).result(DEADLINE_SECONDS)) == 1
+
+
+class Forgetful(Gate):
+    """A scorer with a defect: it forgets one answer."""
+
+    def score(self, batch: Sequence[BatchItem]) -> list[Answer]:
+        return super().score(batch)[1:]
+
+
+def test_a_batch_with_too_few_answers_fails_and_the_thread_goes_on() -> None:
+    with running(Forgetful(), threads=1) as queue:
+        for name in "ab":
+            with pytest.raises(ValueError, match="1 items, 0 answers"):
+                queue.submit(items(name)).result(DEADLINE_SECONDS)
 
 
 def test_a_fault_in_one_part_of_a_request_fails_it_once() -> None:

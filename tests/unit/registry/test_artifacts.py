@@ -1,21 +1,23 @@
 from __future__ import annotations
 
+import hashlib
 import threading
-import uuid
 from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from service.domain.errors import ArtifactCorrupted
+from service.domain.errors import ArtifactCorrupted, StorageUnavailable
 from service.registry.artifacts import ArtifactStore
+from tests.support.remote_store import new_remote_url, nothing_is_fetched
 
 FILES: dict[str, bytes | Path] = {"head.json": b"{}", "weights.bin": bytes(range(256)) * 64}
 
 
 @pytest.fixture
 def remote_url() -> str:
-    return f"memory://{uuid.uuid4().hex}"
+    return new_remote_url()
 
 
 @pytest.fixture
@@ -174,6 +176,50 @@ def test_a_file_that_is_damaged_in_the_remote_store_is_refused(
     file_system.pipe_file(f"{root}/{digest[:2]}/{digest}/weights.bin", b"other bytes")
     with pytest.raises(ArtifactCorrupted):
         remote.open_local(digest)
+
+
+def test_what_cannot_be_fetched_now_is_no_damage_and_leaves_nothing_behind(
+    remote: ArtifactStore, tmp_path: Path
+) -> None:
+    digest = remote.put(FILES)
+    with nothing_is_fetched(tmp_path / "cache"):
+        for ask in (remote.open_local, remote.whole):
+            with pytest.raises(StorageUnavailable, match=f"{digest[:12]} cannot be fetched"):
+                ask(digest)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert remote.whole(digest)
+
+
+class DriversOwnError(Exception):
+    """Of no kind that Python or this project knows."""
+
+
+def test_what_the_driver_of_a_remote_store_raises_is_an_error_of_ours(
+    remote: ArtifactStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    digest = remote.put(FILES)
+    with monkeypatch.context() as patched:
+
+        def silent(*_: object, **__: object) -> None:
+            raise DriversOwnError
+
+        patched.setattr(MemoryFileSystem, "get_file", silent)
+        with pytest.raises(StorageUnavailable, match="DriversOwnError"):
+            remote.open_local(digest)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert remote.whole(digest)
+
+
+@pytest.mark.parametrize("listing", [b"[1]", b'{"files": []}', b"no JSON"])
+def test_a_listing_of_another_format_is_refused(
+    artifacts: ArtifactStore, home: Path, listing: bytes
+) -> None:
+    digest = hashlib.sha256(listing).hexdigest()
+    folder = home / "artifacts" / digest[:2] / digest
+    folder.mkdir(parents=True)
+    (folder / "LISTING.json").write_bytes(listing)
+    with pytest.raises(ArtifactCorrupted, match=digest[:12]):
+        artifacts.open_local(digest)
 
 
 def test_two_machines_share_a_remote_store(

@@ -39,6 +39,22 @@ def test_choosing_another_base_moves_the_generation_and_the_same_one_does_not(
         assert encoders.base_encoder(connection) == _RECORD
 
 
+def test_the_background_of_an_artifact_is_that_of_its_first_record_whichever_is_used(
+    database: Database,
+) -> None:
+    other = EncoderRecord("another fingerprint", "digest", "another background")
+    with database.write() as connection:
+        encoders.record_encoder(connection, _RECORD)
+        encoders.record_encoder(connection, other)
+        for used in (other, _RECORD, other, _RECORD):
+            encoders.record_encoder(connection, used)
+            encoders.set_base_encoder(connection, used.fingerprint)
+            assert encoders.base_encoder(connection) == used
+            assert encoders.background_of(connection, "digest") == "background"
+        assert encoders.first_record(connection, "digest") == _RECORD
+        assert encoders.first_record(connection, "another") is None
+
+
 def test_the_background_of_an_encoder_is_known_by_its_digest(database: Database) -> None:
     with database.write() as connection:
         encoders.record_encoder(connection, _RECORD)
