@@ -22,7 +22,8 @@ from prometheus_client import values
 
 from service.api.access import Guard
 from service.api.app import create_app, path_table
-from service.api.edge import Edge, EdgeLimits
+from service.api.edge import Edge
+from service.api.request_body import EdgeLimits
 from service.domain.keys import Key, KeyScope, make_key
 
 Header = tuple[bytes, bytes]
@@ -127,7 +128,7 @@ async def _requests(guard: Guard, headers: list[Header], requests: int) -> float
     async def send(_: Any) -> None:
         pass
 
-    edge = Edge(empty, path_table(create_app()), EdgeLimits(1 << 20, 20.0), guard)
+    edge = Edge(empty, path_table(create_app()), EdgeLimits(1 << 20, 20.0), guard, lambda: None)
     scope = {"type": "http", "method": "POST", "path": "/v1/classify", "headers": headers}
     started = time.perf_counter()
     for _ in range(requests):

@@ -32,19 +32,23 @@ if TYPE_CHECKING:
     from service.telemetry.traces import Traces
 
 settings = Settings()
-if settings.device == "cuda":
+is_worker = "--service-name" in sys.argv
+if settings.device == "cuda" and not is_worker:
     # Where BentoML itself loads this module: a device that is not there ends the start with a
-    # clear error in place of workers that die and are started again.
+    # clear error in place of workers that die and are started again. Not in a worker, which forks:
+    # CUDA does not support that (PyTorch's notes on multiprocessing). BentoML starts workers as
+    # new programs, and the fork of each asks again before it loads an encoder.
     from service.inference.device import precision_for
 
     precision_for(settings.device)
-# BentoML traces every request, into nothing unless it is configured: .1 ms of each request.
+# BentoML traces every request, into nothing unless it is configured: .1 ms of each request. Its
+# middleware collects attributes even for no tracer, unless the path is excluded.
 configured = any(name.startswith(("OTEL_", "BENTOML_CONFIG")) for name in os.environ)
 bentomls_tracing: dict[str, Any] = {}
-if settings.traces_endpoint is not None:
-    # One server span for a request, and that is ours: service/api/request_spans.py.
+if settings.traces_endpoint is not None or not configured:
+    # Where requests are traced, one server span is ours: service/api/request_spans.py.
     bentomls_tracing = {"tracing": {"excluded_urls": ".*"}}
-elif not configured:
+if settings.traces_endpoint is None and not configured:
     os.environ["OTEL_SDK_DISABLED"] = "true"
 process = ApiProcess(settings)
 
@@ -147,7 +151,6 @@ if settings.traces_endpoint is not None:
     _api.add_asgi_middleware(request_spans)
 _api.add_asgi_middleware(classify_route)
 
-is_worker = "--service-name" in sys.argv
 if is_worker:
     logs.configure(settings.log_format, settings.log_level)
     if _api.name in sys.argv:

@@ -37,6 +37,7 @@ class ClassifyRoute:
             await self.app(scope, receive, send)
             return
         try:
+            # Again: a body may have taken its time since the edge looked.
             self._process.refuse_overload()
             parsed = classify.parse(scope[BODY])
             items = await _admit(parsed, self._process.cache)

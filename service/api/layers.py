@@ -10,8 +10,9 @@ from starlette.types import ASGIApp
 
 from service.api.app import create_app, path_table
 from service.api.classify_route import ClassifyRoute
-from service.api.edge import EdgeInstaller, EdgeLimits
+from service.api.edge import Edge, EdgeInstaller
 from service.api.process import ApiProcess
+from service.api.request_body import EdgeLimits
 from service.settings import Settings
 
 
@@ -26,7 +27,7 @@ class Layers:
 
     def edge(self, app: ASGIApp) -> ASGIApp:
         """The outermost layer, around the whole of BentoML's application."""
-        return EdgeInstaller(app, self._paths, self._limits, self._process.guard)
+        return EdgeInstaller(app, self._around)
 
     def request_spans(self, app: ASGIApp) -> ASGIApp:
         """Spans around the edge; asked for only where tracing is on."""
@@ -38,3 +39,7 @@ class Layers:
     def classify_route(self, app: ASGIApp) -> ASGIApp:
         """Classify, answered ahead of BentoML's router."""
         return ClassifyRoute(app, self._process)
+
+    def _around(self, application: ASGIApp) -> Edge:
+        process = self._process
+        return Edge(application, self._paths, self._limits, process.guard, process.refuse_overload)

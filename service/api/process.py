@@ -56,7 +56,8 @@ class ApiProcess:
 
     def refuse_overload(self) -> None:
         """Raise Overloaded where a request that came now would wait too long."""
-        self._started().scoring.refuse_overload()
+        if self._running is not None:
+            self._running.scoring.refuse_overload()
 
     async def score(self, items: Sequence[BatchItem]) -> list[Answer]:
         """Score a request's items off the event loop."""

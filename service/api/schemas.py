@@ -9,12 +9,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from service.api.fields import OCCUPATION_ID, ExperienceFields, Strict, Text, Whole, field_error
 from service.domain.types import Example, Label, Method, NewOccupation, RegistrationState, Stage
-from service.inference.suggestions import Reason
 from service.jobs.registering import MAX_EXAMPLES, MIN_IN_EXAMPLES
 
 OccupationId = Annotated[str, Field(pattern=OCCUPATION_ID)]
-
-MAX_CANDIDATES, MAX_SUGGESTIONS = 1000, 100
 
 
 class ExampleIn(ExperienceFields):
@@ -99,25 +96,6 @@ class NewExamplesIn(Strict):
     def _consistent(self) -> NewExamplesIn:
         _refuse_contradictions(self.examples)
         return self
-
-
-class ExperienceToLabel(ExperienceFields):
-    """An experience that has no label yet."""
-
-    id: Text | None = Field(default=None, max_length=256, description="Returned as it came.")
-
-
-class SuggestIn(Strict):
-    """The body of ``POST /v1/occupations/{id}/suggest``."""
-
-    experiences: list[ExperienceToLabel] = Field(min_length=1, max_length=MAX_CANDIDATES)
-    limit: Whole = Field(default=16, ge=1, le=MAX_SUGGESTIONS, description="Most suggestions.")
-    version: Whole | None = Field(
-        default=None,
-        ge=1,
-        le=2_147_483_647,
-        description="The version that is to learn; the champion when left out.",
-    )
 
 
 class ChampionIn(Strict):
@@ -246,28 +224,6 @@ class ChampionOut(BaseModel):
 
     occupation: str
     version: int
-
-
-class SuggestionOut(BaseModel):
-    """An experience to label, and why."""
-
-    index: int = Field(description="Its place in the request, from 0.")
-    id: str | None
-    score: float = Field(ge=0, le=1, description="As classify gives it.")
-    label: Label = Field(description="As classify gives it: what the version says.")
-    reason: Reason
-    why: str = Field(description="The reason in a sentence.")
-
-
-class SuggestedOut(BaseModel):
-    """What to label next, the most useful first."""
-
-    occupation: str
-    version: int
-    threshold: float
-    items: list[SuggestionOut]
-    skipped: int = Field(description="Experiences that are examples of the occupation already.")
-    repeated: int = Field(description="Experiences with the text of an earlier one.")
 
 
 class FieldProblem(BaseModel):

@@ -1,7 +1,8 @@
 """Every ``vocation_`` metric, in one place; ``docs/metrics.md`` is held to this module by a test.
 
 With several processes (API workers, the Trainer) prometheus-client's multiprocess mode adds them
-up: BentoML sets ``PROMETHEUS_MULTIPROC_DIR`` and serves the sum at ``/metrics``.
+up: BentoML serves the sum at ``/metrics``. The folder, ``PROMETHEUS_MULTIPROC_DIR``, is BentoML's
+until ``service/telemetry/metrics_directory.py`` puts one in memory in its place.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ REFERENCE_LABELS = Gauge(
     multiprocess_mode="livemostrecent",
 )
 ERRORS = Counter("vocation_errors", "Problem documents sent, by code.", ["code"])
+REQUESTS_REFUSED = Counter(
+    "vocation_requests_refused",
+    "Classify requests refused for overload at the edge, which BentoML does not count.",
+    ["endpoint", "http_response_code"],
+)
 KEY_REQUESTS = Counter(
     "vocation_key_requests",
     "Requests with a valid key, by its name and outcome (admitted, forbidden, rate_limited).",
@@ -116,6 +122,7 @@ ALL = (
     REFERENCE_SCORES,
     REFERENCE_LABELS,
     ERRORS,
+    REQUESTS_REFUSED,
     KEY_REQUESTS,
     AUTHENTICATION_FAILURES,
     MODELS_LOADED,

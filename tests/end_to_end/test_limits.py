@@ -1,4 +1,4 @@
-"""Overload and deadlines: BentoML's own replies, as problem documents."""
+"""Overload and deadlines, ours and BentoML's, as problem documents."""
 
 from __future__ import annotations
 
@@ -31,6 +31,35 @@ def test_too_many_requests_are_refused_with_retry_after_and_the_rest_are_answere
             assert refused.headers["retry-after"] == "1"
             assert refused.json()["code"] == "overloaded"
         assert service.classify([LONG])
+
+
+def test_what_would_wait_too_long_is_refused_and_each_refusal_is_counted(fresh_home: Path) -> None:
+    with running(fresh_home, environment={"VOCATION_LONGEST_WAIT_SECONDS": "0.000001"}) as service:
+        # How long an experience takes is learnt from answers: nobody is refused before the first.
+        assert service.classify([LONG])
+        body = {"experiences": [{"text": f"{n} {LONG['text']}"} for n in range(64)]}
+
+        def ask(_: int) -> httpx.Response:
+            return service.client.post("/v1/classify", json=body)
+
+        refused = 0
+
+        def counted() -> bool:
+            nonlocal refused
+            with ThreadPoolExecutor(8) as pool:
+                replies = list(pool.map(ask, range(16)))
+            assert {reply.status_code for reply in replies} <= {200, 429}
+            refused += sum(
+                reply.json()["code"] == "overloaded" for reply in replies if reply.is_error
+            )
+            sample = (
+                'vocation_requests_refused_total{endpoint="/v1/classify",http_response_code="429"}'
+            )
+            return (
+                refused > 0 and f"{sample} {float(refused)}" in service.client.get("/metrics").text
+            )
+
+        wait_for("refusals, each of them counted", counted, 20)
 
 
 def test_a_request_over_its_deadline_is_a_504(fresh_home: Path) -> None:

@@ -32,6 +32,7 @@ RULES = sorted((PROMETHEUS / "rules").glob("*.yaml"))
 RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))
 DASHBOARD = json.loads((PROJECT_ROOT / "deploy/grafana/vocation.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+BUNDLED = [path.stem for path in (PROJECT_ROOT / "models/occupations").glob("*.yaml")]
 SKIP = "VOCATION_SKIP_PROMETHEUS"
 
 VARIABLES = {"$__rate_interval": "1m", "$job": "vocation", "$occupation": ".*"}
@@ -71,6 +72,16 @@ class Observed:
         assert reply.status_code == 200, f"{expression}\n{reply.text}"
         found: list[dict[str, Any]] = reply.json()["data"]["result"]
         return found
+
+    def offered(self, variable: str) -> list[str]:
+        """What a variable of the dashboard offers, in order: ``label_values(series, label)``."""
+        inside = variable.removeprefix("label_values(").removesuffix(")")
+        series, _, label = inside.rpartition(", ")
+        reply = self.prometheus.get(
+            f"/api/v1/label/{label}/values", params={"match[]": _expanded(series)}
+        )
+        values: list[str] = reply.json()["data"]
+        return values
 
     def has_data(self, expression: str) -> bool:
         return any(math.isfinite(float(one["value"][1])) for one in self.query(expression))
@@ -221,13 +232,20 @@ def test_a_panel_of_the_dashboard_has_data(observed: Observed, panel: dict[str, 
 def test_the_dashboard_lists_the_jobs_and_the_occupations_that_are_scored(
     observed: Observed,
 ) -> None:
-    for variable in DASHBOARD["templating"]["list"][1:]:
-        inside = variable["query"]["query"].removeprefix("label_values(").removesuffix(")")
-        series, _, label = inside.rpartition(", ")
-        reply = observed.prometheus.get(
-            f"/api/v1/label/{label}/values", params={"match[]": _expanded(series)}
-        )
-        assert variable["current"]["value"] in reply.json()["data"] or len(reply.json()["data"]) > 6
+    observed.service.classify([{"text": "Cheffe de cuisine"}])
+    registered = observed.service.client.get("/v1/occupations").json()["items"]
+    scored = sorted(item["id"] for item in registered)
+    assert {*BUNDLED, "sommelier-0"} <= {*scored}
+    expected = {"job": ["vocation"], "occupation": scored}
+    variables = DASHBOARD["templating"]["list"][1:]
+
+    def offered() -> dict[str, list[str]]:
+        return {one["name"]: observed.offered(one["query"]["query"]) for one in variables}
+
+    # What is missing when it should have been scraped is named below.
+    with contextlib.suppress(AssertionError):
+        wait_for("the scores to be scraped", lambda: offered() == expected, 30)
+    assert offered() == expected
 
 
 def test_every_rule_is_evaluated_and_a_healthy_service_fires_none(observed: Observed) -> None:

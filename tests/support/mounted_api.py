@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from starlette.routing import Mount
 
 from service.api.app import create_app, path_table
 from service.api.classify_route import ClassifyRoute
-from service.api.edge import EdgeInstaller, EdgeLimits
+from service.api.edge import Edge, EdgeInstaller
 from service.api.openapi import openapi_document
 from service.api.process import ApiProcess
+from service.api.request_body import EdgeLimits
 from service.inference.encoder import CpuEncoder, SideBySide
 from service.inference.encoder_cache import BACKGROUND_TENSORS
 from service.inference.model_cache import INITIALISED, ModelCache
@@ -143,15 +145,17 @@ def _prepare(
 
 
 def _mount(app: Any, process: ApiProcess) -> Starlette:
+    edge = partial(
+        Edge,
+        paths=path_table(app),
+        limits=EdgeLimits(MAX_BODY_BYTES, body_timeout_seconds=20.0),
+        guard=process.guard,
+        refuse_overload=process.refuse_overload,
+    )
     return Starlette(
         routes=[Mount("/", app)],
         middleware=[
-            Middleware(
-                EdgeInstaller,
-                paths=path_table(app),
-                limits=EdgeLimits(MAX_BODY_BYTES, body_timeout_seconds=20.0),
-                guard=process.guard,
-            ),
+            Middleware(EdgeInstaller, edge=edge),
             Middleware(ClassifyRoute, process=process),
         ],
     )

@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import APIRouter
 
 from service.api.context import Context
-from service.api.schemas import SuggestedOut, SuggestIn, SuggestionOut
+from service.api.suggest_schemas import SuggestedOut, SuggestIn, SuggestionOut
 from service.inference.suggestions import WHY
 
 router = APIRouter(prefix="/v1/occupations/{id}", tags=["occupations"])

@@ -14,16 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
 from service.api.access import Guard
-from service.api.edge import (
-    BODY,
-    REQUEST_ID,
-    TRUE_PATH,
-    Edge,
-    EdgeInstaller,
-    EdgeLimits,
-)
+from service.api.edge import BODY, REQUEST_ID, TRUE_PATH, Edge, EdgeInstaller
 from service.api.paths import UNKNOWN_PATH, PathTable
-from service.domain.errors import NotReady
+from service.api.request_body import EdgeLimits
+from service.domain.errors import NotReady, Overloaded
 from service.domain.keys import KeyScope, NewKey, make_key
 from tests.support.asgi import AsgiReply, call
 from tests.support.keys import bearer, known_key
@@ -31,6 +25,7 @@ from tests.support.keys import bearer, known_key
 LIMIT = 1000
 PATHS = PathTable(
     {
+        "/v1/classify": ["POST"],
         "/v1/things": ["POST", "GET"],
         "/v1/things/{id}": ["GET"],
         "/v1/things/{id}/parts/{number}": ["GET"],
@@ -47,7 +42,15 @@ def open_guard() -> Guard:
 
 
 def edge(app: ASGIApp, body_timeout_seconds: float = 20.0) -> Edge:
-    return Edge(app, PATHS, EdgeLimits(LIMIT, body_timeout_seconds), open_guard())
+    return Edge(app, PATHS, EdgeLimits(LIMIT, body_timeout_seconds), open_guard(), nothing_waits)
+
+
+def nothing_waits() -> None:
+    """Raises nothing: whatever comes is scored at once."""
+
+
+def too_much_waits() -> None:
+    raise Overloaded("Too many experiences wait to be scored.")
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -332,6 +335,37 @@ def test_an_error_reply_that_streams_is_replaced_once() -> None:
     assert_problem(call(edge(app)), 500, "internal")
 
 
+def overloaded_edge() -> Edge:
+    limits = EdgeLimits(LIMIT, body_timeout_seconds=20.0)
+    return Edge(echo, PATHS, limits, open_guard(), too_much_waits)
+
+
+def test_where_too_much_waits_classify_is_refused_before_its_body_is_read_and_counted() -> None:
+    labels = {"endpoint": "/v1/classify", "http_response_code": "429"}
+    before = REGISTRY.get_sample_value("vocation_requests_refused_total", labels)
+    reply = call(overloaded_edge(), "POST", "/v1/classify", headers=JSON, chunks=[b"{}"])
+    assert_problem(reply, 429, "overloaded")
+    assert reply.headers["retry-after"] == "1"
+    assert reply.received == 0
+    assert before is not None
+    assert REGISTRY.get_sample_value("vocation_requests_refused_total", labels) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/things"), ("GET", "/v1/things/7"), ("GET", "/nowhere")]
+)
+def test_where_too_much_waits_everything_else_is_answered(method: str, path: str) -> None:
+    reply = call(overloaded_edge(), method, path, headers=JSON, chunks=[b"{}"])
+    assert reply.status == 200
+
+
+def test_a_caller_without_a_key_learns_nothing_of_the_load(key: NewKey) -> None:
+    guard = Guard(api_processes=1, metrics_open=True)
+    guard.load([known_key(key, KeyScope.CLASSIFY)])
+    shut = Edge(echo, PATHS, EdgeLimits(LIMIT, 20.0), guard, too_much_waits)
+    assert_problem(call(shut, "POST", "/v1/classify", headers=JSON), 401, "unauthenticated")
+
+
 def test_every_problem_sent_is_counted_by_its_code() -> None:
     def counted() -> float:
         return REGISTRY.get_sample_value("vocation_errors_total", {"code": "not_found"}) or 0.0
@@ -366,7 +400,7 @@ def test_whatever_is_asked_there_are_few_labels() -> None:
 
 
 def test_the_installer_gives_the_routes_their_true_path_back() -> None:
-    installed = EdgeInstaller(echo, PATHS, EdgeLimits(LIMIT, 20.0), open_guard())
+    installed = EdgeInstaller(echo, edge)
     reply = call(edge(installed), path="/v1/things/7")
     assert reply.json["label"] == "/v1/things/7"
 
@@ -394,7 +428,7 @@ def guarded(app: ASGIApp, key: NewKey, requests_per_minute: int | None = None) -
     guard.load(
         [known_key(key, KeyScope.CLASSIFY, name="bot", requests_per_minute=requests_per_minute)]
     )
-    return Edge(app, PATHS, EdgeLimits(LIMIT, 20.0), guard)
+    return Edge(app, PATHS, EdgeLimits(LIMIT, 20.0), guard, nothing_waits)
 
 
 @pytest.mark.parametrize("path", ["/v1/things", "/v1/things/7", "/nowhere", "/schema.json"])

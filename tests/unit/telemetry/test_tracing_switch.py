@@ -49,7 +49,7 @@ def test_by_default_no_request_passes_through_anything_that_traces(tmp_path: Pat
         "disabled": "true",
         "exporter": False,
         "middleware": ["edge", "classify_route"],
-        "bentoml": None,
+        "bentoml": {"excluded_urls": ".*"},
     }
 
 
