@@ -71,7 +71,7 @@ def test_registrations_keys_and_limits_outlive_a_clock_that_is_set(
             slowest = max(slowest, time.monotonic() - started)
             reply = service.client.post("/v1/classify", json=ONE)
             assert reply.json() == before
-        assert {item["state"] for item in followed} == {"succeeded"}
+        assert [item for item in followed if item["state"] != "succeeded"] == []
         assert all(0.0 <= item["progress"] <= 1.0 for item in followed)
         measured("jumps", len(JUMPS), "jumps")
         measured("registrations across them, all succeeded", len(followed), "registrations")

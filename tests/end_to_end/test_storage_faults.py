@@ -75,7 +75,7 @@ def _no_room(finished: Mapping[str, Any]) -> None:
 def _wait_for_writes(process: psutil.Process) -> None:
     """Wait until a process has tried to write; it cannot say so, since its log is full too."""
     before = process.io_counters().write_count
-    wait_for("writes that fail", lambda: process.io_counters().write_count > before + 20, 30)
+    wait_for("writes that fail", lambda: process.io_counters().write_count > before + 20, 90)
 
 
 def _nothing_staged(service: RunningService) -> None:
