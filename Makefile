@@ -1,4 +1,5 @@
-# `make serve` and `make test` are all that is needed on a machine with Python 3.11 to 3.13.
+# On a machine with Python 3.11 to 3.13, `make serve` is all that is needed; `make test` wants Prometheus
+# too (`apt-get install prometheus`), or VOCATION_SKIP_PROMETHEUS=1.
 PYTHON ?= python3
 PORT ?= 3000
 HOST ?= 127.0.0.1
