@@ -3,11 +3,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import orjson
 import pytest
 
 from service.api import problems
 from service.domain import errors
-from service.domain.errors import FieldError, InvalidFields, VocationError
+from service.domain.errors import FieldError, InvalidFields, NotReady, VocationError
 
 # What goes wrong where no caller waits: in the Trainer, at the start, in a stage, in a command.
 _NEVER_SENT = (
@@ -61,3 +62,15 @@ def test_invalid_fields_are_listed_with_their_pointers() -> None:
     document = problems.problem_of(InvalidFields("See errors.", fields), "/v1/classify", "r-1")
     assert document["errors"] == [{"pointer": "/experiences/0/text", "detail": "must not be blank"}]
     assert (document["instance"], document["request_id"]) == ("/v1/classify", "r-1")
+
+
+def test_a_problem_is_json_that_holds_no_more_than_its_members() -> None:
+    document = problems.problem_of(NotReady("Not yet."))
+    _, body = problems.render(document)
+    assert orjson.loads(body) == {
+        "type": "urn:vocation:problem:not_ready",
+        "title": NotReady.title,
+        "status": 503,
+        "detail": "Not yet.",
+        "code": "not_ready",
+    }
