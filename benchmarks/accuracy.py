@@ -13,7 +13,6 @@ draw from: for a last report, not to choose by.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -22,11 +21,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from benchmarks.dev_tasks.experiences import AI_NAME
+from benchmarks.dev_tasks.titles import JOBBERT_TASKS, ROME_CODES, ROME_DOMAINS
+from benchmarks.rows import Row, distinct, half_of, read_jsonl
 from service.domain.types import Experience
 from service.inference.encoder import SideBySide
 from service.settings import Settings
@@ -45,11 +46,6 @@ from service.training.evaluation.tables import NAMES, cell
 from service.training.evaluation.workbench import Workbench, background_texts, open_workbench
 from service.training.measures import Interval
 
-Row = dict[str, Any]
-
-# As in `benchmarks.heads`.
-JOBBERT_TASKS, ROME_DOMAINS, ROME_CODES = 16, 10, 8
-AI_NAME = "Artificial intelligence, machine learning, data science"
 AI_KEYWORDS = (
     "data scientist",
     "data science",
@@ -79,27 +75,6 @@ class Task:
     parts: Partition
 
 
-def read_jsonl(path: Path) -> Iterator[Row]:
-    """Records of a JSON lines file."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
-
-
-def read_titles(path: Path) -> list[Row]:
-    """The training rows of titles, one for each text, ignoring case."""
-    first: dict[str, Row] = {}
-    for row in read_jsonl(path):
-        if row["split"] == "train":
-            first.setdefault(row["text"].strip().lower(), row)
-    return list(first.values())
-
-
-def half_of(text: str) -> int:
-    """0 for rows to draw from, 1 for rows to judge, as in `benchmarks.heads`."""
-    return hashlib.sha256(f"dev1{text}".encode()).digest()[0] % 2
-
-
 def experience_tasks(data: Path, *, final: bool) -> Iterator[Task]:
     """Job ads as experiences, without `suspect` rows and, of the test rows, without copies."""
     rows = [
@@ -126,10 +101,10 @@ def experience_tasks(data: Path, *, final: bool) -> Iterator[Task]:
 
 def title_tasks(data: Path) -> Iterator[Task]:
     """JobBERT by ISCO code, ROME by domain and by code."""
-    jobbert = read_titles(data / "occupation_titles_jobbert.jsonl")
+    jobbert = distinct(read_jsonl(data / "occupation_titles_jobbert.jsonl"), "train")
     groups = [row["text"] for row in jobbert]
     yield from code_tasks("jobbert", jobbert, [r["isco4"] for r in jobbert], groups, JOBBERT_TASKS)
-    rome = read_titles(data / "occupation_titles_rome.jsonl")
+    rome = distinct(read_jsonl(data / "occupation_titles_rome.jsonl"), "train")
     codes = [row["occupation_code"] for row in rome]
     # Masculine and feminine of one name share a number, and so a half.
     groups = [f"{row['occupation_code']}{row['ogr']}" for row in rome]

@@ -10,7 +10,6 @@ and the best F1 of any threshold is compared too, since a threshold is itself an
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import logging
 import os
@@ -22,7 +21,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.training import LIBRARIES, Task, judged_by, tasks
+from benchmarks.f1 import best_f1
+from benchmarks.training_bench.judged import judged_by
+from benchmarks.training_bench.tasks import Task, tasks
+from benchmarks.versions import TUNING, versions_of
 from service.domain.types import Label
 from service.inference.encoder import SideBySide
 from service.settings import DEFAULT_ENCODER
@@ -37,13 +39,6 @@ from service.training.tuning import TuningSettings
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 CROWD = 600
-
-
-def best_f1(scores: NDArray[np.float64], inside: NDArray[np.bool_]) -> float:
-    """The best F1 that any threshold reaches."""
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(inside[order])
-    return float(np.max(2 * hits / (np.arange(1, len(order) + 1) + inside.sum())))
 
 
 def figures(one: Task, examples: Sequence[str], labels: NDArray[np.bool_], crowd: Sequence[str],
@@ -120,8 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"| {name} | {pairs['f1'][:, 0].mean():.4f} | {pairs['f1'][:, 1].mean():.4f} "
             f"| {gaps['f1']:+.4f} | {gaps['best_f1']:+.4f} | {gaps['average_precision']:+.4f} |"
         )
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
-    print(f"{options.shots} + {options.shots} examples, {options.draws} draws; {versions}")
+    print(
+        f"{options.shots} + {options.shots} examples, {options.draws} draws; {versions_of(TUNING)}"
+    )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     return 0

@@ -19,15 +19,12 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.heads import (
-    Embedder,
-    Embeddings,
-    Materials,
-    Task,
-    drawn,
-    experience_tasks,
-    title_tasks,
-)
+from benchmarks.arrays import Embeddings
+from benchmarks.dev_tasks.embedder import Embedder
+from benchmarks.dev_tasks.experiences import experience_tasks
+from benchmarks.dev_tasks.materials import Materials
+from benchmarks.dev_tasks.task import Task, drawn
+from benchmarks.dev_tasks.titles import title_tasks
 from service.settings import DEFAULT_ENCODER
 from service.telemetry.predictions import SCORE_EDGES
 from service.training.background import read_background

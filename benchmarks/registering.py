@@ -11,7 +11,6 @@ are drawn from the training rows as `benchmarks.training` draws them; run number
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import statistics
@@ -24,7 +23,8 @@ from typing import Any
 
 from benchmarks.serving_bench.contenders import start_service
 from benchmarks.serving_bench.starts import request
-from benchmarks.training import LIBRARIES, Task, tasks
+from benchmarks.training_bench.tasks import Task, tasks
+from benchmarks.versions import TUNING, versions_of
 
 Row = dict[str, Any]
 _POLL_SECONDS = 0.02
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs = [register(service.port, one, options.shots, n) for n in range(options.runs)]
         finally:
             service.tree.stop()
-    print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES))
+    print(versions_of(TUNING))
     print(f"{options.task}, {options.shots} + {options.shots} examples, {os.cpu_count()} CPUs, ")
     print(f"load average {load:.1f} at the start; seeds 0 to {options.runs - 1}\n")
     print("| run | first answer, s | champion decided, s | promoted | stages, s |")

@@ -15,7 +15,6 @@ class-balanced lines draw from the pool half by label, which nobody can do witho
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import sys
 import zlib
@@ -28,30 +27,26 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.heads import (
-    Embedder,
-    Materials,
-    Task,
-    best_f1,
-    experience_tasks,
-    f1_of,
-    read_jsonl,
-    title_tasks,
-)
+from benchmarks.arrays import Embeddings
+from benchmarks.dev_tasks.embedder import Embedder
+from benchmarks.dev_tasks.experiences import experience_tasks
+from benchmarks.dev_tasks.materials import Materials, embed_background
+from benchmarks.dev_tasks.task import Task
+from benchmarks.dev_tasks.titles import title_tasks
+from benchmarks.f1 import best_f1, f1_of
 from benchmarks.outs import HEADS, FitHead
+from benchmarks.redraws import interval
+from benchmarks.rows import read_jsonl
 from benchmarks.strategies import STRATEGIES, Situation, Strategy
-from service.domain.types import Experience
+from benchmarks.versions import FITTING, versions_of
 from service.settings import DEFAULT_ENCODER
 from service.training.calibration import sigmoid
 from service.training.head import HeadFit
 from service.training.measures import average_precision
 
-Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
-Embeddings = NDArray[np.float32]
 
 LABELS = 16
-REDRAWS = 2000
 REFERENCE = "32 random"
 RANDOM = {"start only": 0, "16 random": 16, REFERENCE: 32, "64 random": 64}
 BALANCED = {"8 + 8 balanced": 8, "16 + 16 balanced": 16}
@@ -226,13 +221,6 @@ def by_task(cells: Sequence[Cell], figure: str) -> dict[str, float]:
     return {task: float(np.mean(each)) for task, each in values.items()}
 
 
-def interval(values: Floats) -> str:
-    """Bootstrap interval (95 %) of a mean over redrawn tasks."""
-    rows = np.random.default_rng(0).integers(len(values), size=(REDRAWS, len(values)))
-    low, high = np.quantile(values[rows].mean(axis=1), [0.025, 0.975])
-    return f"{low:+.3f}, {high:+.3f}"
-
-
 def print_ways(cells: Sequence[Cell]) -> None:
     """One line per head and way, with the difference from 32 random rows of the same draws."""
     print(
@@ -296,15 +284,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def compare(options: argparse.Namespace) -> None:
     """Embed, run every way on every task, print."""
     embed = Embedder(options.encoder)
-    rows = list(read_jsonl(options.background))
-    crowd = embed([Experience(row["title"], None, row.get("description")).rendered for row in rows])
-    materials = Materials(options.data, embed, frozenset(row["title"].lower() for row in rows))
+    crowd, titles = embed_background(options.background, embed)
+    materials = Materials(options.data, embed, titles)
     tasks = [*title_tasks(materials), *experience_tasks(materials, final=False)]
     stored = options.json is not None and options.json.exists()
     known = [Cell(**row) for row in read_jsonl(options.json)] if stored else []
-    libraries = ("numpy", "scipy", "scikit-learn", "onnxruntime")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries)
-    print(f"{embed.name} ({embed.digest}), int8; {versions}")
+    print(f"{embed.name} ({embed.digest}), int8; {versions_of(FITTING)}")
     print(f"{len(tasks)} tasks, {len(crowd)} background rows, seeds 0 to {options.draws - 1}")
     print(f"start: {options.start} `in` examples; pools of up to {options.pool} rows")
     cells = run(tasks, crowd, options, known)
