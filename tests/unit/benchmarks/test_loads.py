@@ -52,7 +52,7 @@ def requests() -> itertools.count[int]:
 
 
 def closed(
-    reply: Reply, connections: int, marks: list[None] | None = None
+    reply: Reply, connections: int, marks: list[None] | None = None, seconds: float = 0.1
 ) -> tuple[Window, TinyServer, int]:
     marks = [] if marks is None else marks
 
@@ -62,7 +62,7 @@ def closed(
         port = server.sockets[0].getsockname()[1]
         numbered = (encode_request("/x", str(n).encode()) for n in requests())
         closed_load = ClosedLoad(port, numbered, connections, lambda: marks.append(None))
-        window = await closed_load.run(warm_seconds=0.02, seconds=0.1)
+        window = await closed_load.run(warm_seconds=0.02, seconds=seconds)
         server.close()
         return window, tiny
 
@@ -118,12 +118,12 @@ def test_a_closed_load_counts_connections_that_end_without_a_reply() -> None:
 
 def test_a_window_lasts_until_there_are_as_many_replies_as_connections() -> None:
     async def slowly(_: bytes) -> bytes:
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.75)
         return OK
 
-    window, _, _ = closed(slowly, connections=2)
+    window, _, _ = closed(slowly, connections=2, seconds=0.5)
     assert len(window.latencies) >= 2
-    assert window.wall_seconds > 0.1
+    assert window.wall_seconds > 0.5
 
 
 def test_a_rate_is_over_whole_periods_however_the_window_cuts_them() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -21,6 +21,7 @@ THREADS = st.integers(1, 8)
 MOST_TOKENS = st.integers(1, 600)
 
 
+@settings(deadline=None)
 @given(lengths=LENGTHS, threads=THREADS, most_tokens=MOST_TOKENS)
 def test_every_text_is_in_one_pack(lengths: list[int], threads: int, most_tokens: int) -> None:
     made = packs(lengths, threads, most_tokens)
@@ -28,6 +29,7 @@ def test_every_text_is_in_one_pack(lengths: list[int], threads: int, most_tokens
     assert all(made)
 
 
+@settings(deadline=None)
 @given(lengths=LENGTHS, threads=THREADS, most_tokens=MOST_TOKENS)
 def test_the_padded_grid_keeps_the_budget_or_has_one_text(
     lengths: list[int], threads: int, most_tokens: int
@@ -37,6 +39,7 @@ def test_the_padded_grid_keeps_the_budget_or_has_one_text(
         assert grid <= most_tokens or len(pack) == 1
 
 
+@settings(deadline=None)
 @given(lengths=LENGTHS, threads=THREADS, seed=st.integers(0, 1000))
 def test_the_order_of_the_texts_changes_no_pack(
     lengths: list[int], threads: int, seed: int
@@ -47,12 +50,14 @@ def test_the_order_of_the_texts_changes_no_pack(
     ]
 
 
+@settings(deadline=None)
 @given(lengths=LENGTHS, threads=THREADS)
 def test_longer_texts_come_in_earlier_packs(lengths: list[int], threads: int) -> None:
     in_order = [lengths[number] for pack in packs(lengths, threads) for number in pack]
     assert in_order == sorted(lengths, reverse=True)
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 64), length=st.integers(2, 64), threads=THREADS)
 def test_texts_of_one_length_are_shared_out_evenly(size: int, length: int, threads: int) -> None:
     assert max(map(len, packs([length] * size, threads))) <= -(-size // threads)
