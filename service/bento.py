@@ -154,6 +154,9 @@ _api.add_asgi_middleware(classify_route)
 if is_worker:
     logs.configure(settings.log_format, settings.log_level)
     if _api.name in sys.argv:
+        from service.api.http_protocol import read_requests_so
+
+        read_requests_so()
         layers()
 # What was imported lives for ever: no collection, in a forked child neither, walks it again.
 gc.freeze()

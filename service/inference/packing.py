@@ -13,30 +13,33 @@ from service.inference.tokenizer import Tokens
 
 logger = logging.getLogger(__name__)
 
-# Tokens of a run's grid, padding included. Over one text per run of the ordinary graph, on a noisy
-# machine, batches of 8 titles (7 tokens) are 2.2 to 2.4 times as fast with 64 and 2.1 to 3 times
-# with any of 128 to 512; batches of 8 experiences (81 tokens) about 1.1 times with any.
-MOST_TOKENS_A_RUN = 192
+# Tokens of a run's grid, padding included. With 128, 192, 256, 320, 512 and 800, processor ms a text,
+# medians of 8 turns on one thread: batches of 8 experiences (93 tokens) 10.4, 10.1, 9.8, 9.7, 10.4
+# and 12.6; of 8 titles (10 tokens) 1.35, 1.27, 1.24, 1.24, 1.24 and 1.23.
+MOST_TOKENS_A_RUN = 256
 # A text that would be padded by more than itself and this many tokens goes into another run. Seven
-# titles and an experience within 192 tokens: 1.6 to 1.9 times as fast with this, 1.3 to 1.5 without.
+# titles and an experience within 192 tokens of grid: 1.6 to 1.9 times as fast with this, 1.3 to 1.5 without.
 _PADDING_TOKENS = 16
 
 # Texts that share a run: of unequal lengths, so that some are padded. ONNX Runtime may take other
 # kernels for longer rows, so both ends of what is served are tried: titles (5, 7 and 10 tokens of
-# the shipped tokeniser), and experiences that fill a run (87 and 65 tokens). On two busy cores that
-# takes 36 ms of the 112 ms in which the shipped encoder is loaded; titles alone took 6 ms.
+# the shipped tokeniser), and experiences that fill a run (84, 65 and 57 tokens). That takes 50 ms of
+# the 130 ms in which the shipped encoder is loaded; titles alone take 8 ms.
 _PROBES = (
     ("Stagiaire", "Cheffe de cuisine, Lyon", "Senior data engineer: payments, on call"),
     (
         "Data engineer, regional transport authority. Built the pipelines that collect ticket "
         "validations from buses and trams, wrote the jobs that clean them, and kept the warehouse "
         "that planners query every morning. Led a team of four, moved nightly batches to "
-        "streaming, cut the cost of storage by a third, wrote tests and runbooks, and trained two "
+        "streaming, cut the cost of storage by a third, wrote tests, and trained two "
         "apprentices who now look after the reports on punctuality and passenger counts.",
         "Pastry cook, hotel with ninety rooms. Prepared breakfast pastries and desserts for two "
         "restaurants, planned orders with the suppliers, and kept the records of temperatures and "
         "allergens. Replaced the head of the kitchen during holidays, and taught three trainees "
         "to temper chocolate and to plate for banquets of two hundred guests.",
+        "Infirmière coordinatrice, service de soins à domicile. Planification des tournées de douze "
+        "soignants, évaluation des besoins à la sortie de l'hôpital, suivi des dossiers avec les "
+        "médecins et les familles. Formation des nouveaux arrivants aux gestes et à l'hygiène.",
     ),
 )
 

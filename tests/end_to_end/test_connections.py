@@ -42,6 +42,8 @@ def _with_length(body: bytes, *headers: bytes) -> bytes:
 # different moments.
 CASES: dict[str, tuple[bytes, set[int]]] = {
     "a header of 1 MB": (HEAD + b"X-Big: " + b"a" * 1_000_000 + b"\r\n\r\n", {400}),
+    "headers of 200 kB": (HEAD + b"X-Small: 1\r\n" * 17_000 + b"\r\n", {400}),
+    "a trailer of 1 MB": (CHUNKED + b"2\r\n{}\r\n0\r\nX-Big: " + b"a" * 1_000_000, {400}),
     "a target of 1 MB": (b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n\r\n", {400}),
     "a chunk in single bytes": (
         CHUNKED

@@ -128,11 +128,13 @@ def catch_any(
 
 def _let_run(process: psutil.Process, seconds: float) -> None:
     begin, deadline = _run_seconds(process), time.monotonic() + _IDLE_SECONDS
-    while time.monotonic() < deadline and _run_seconds(process) - begin < seconds:
-        process.resume()
-        time.sleep(seconds)
-        # The scheduler writes down what a thread ran when it stops.
-        process.suspend()
+    # It may end meanwhile.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while time.monotonic() < deadline and _run_seconds(process) - begin < seconds:
+            process.resume()
+            time.sleep(seconds)
+            # The scheduler writes down what a thread ran when it stops.
+            process.suspend()
 
 
 def _run_seconds(process: psutil.Process) -> float:

@@ -1,0 +1,117 @@
+"""What is no body has a bound: heads and trailers, whole or cut anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from service.api.http_protocol import MAX_HEAD_BYTES, BoundedHttpProtocol, read_requests_so
+
+OPENING = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = OPENING + b"Transfer-Encoding: chunked\r\n\r\n"
+OK, TOO_LARGE = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 400 Bad Request\r\n"
+
+
+async def echo_length(scope: Scope, receive: Receive, send: Send) -> None:
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    content = str(length).encode()
+    headers = [(b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def sent(parts: Iterable[bytes]) -> bytes:
+    """The first line of the answer to what is sent part by part, each read by itself."""
+
+    async def ask() -> bytes:
+        config = uvicorn.Config(echo_length, lifespan="off", log_config=None)
+        read, closing = asyncio.Event(), False
+
+        class Told(BoundedHttpProtocol):
+            def data_received(self, data: bytes) -> None:
+                nonlocal closing
+                super().data_received(data)
+                closing = self.transport.is_closing()
+                read.set()
+
+        loop, state = asyncio.get_running_loop(), ServerState()
+        server = await loop.create_server(lambda: Told(config, state, {}), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        for part in parts:
+            read.clear()
+            writer.write(part)
+            await read.wait()
+            if closing:
+                break
+        line = await reader.readline()
+        writer.close()
+        server.close()
+        return line
+
+    return asyncio.run(asyncio.wait_for(ask(), 60))
+
+
+def in_pieces(text: bytes, size: int) -> list[bytes]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def head(header_bytes: int) -> bytes:
+    # The name counts too, and so do target and other headers.
+    length = header_bytes - len("x" + "/v1/classify" + "Hostlocalhost" + "Content-Length2")
+    return OPENING + b"x: " + b"a" * length + b"\r\nContent-Length: 2\r\n\r\n"
+
+
+@pytest.mark.parametrize("piece_bytes", [1000, 1 << 20])
+def test_a_head_up_to_the_limit_is_read_and_one_byte_more_is_not(piece_bytes: int) -> None:
+    # In pieces, what is around names and values counts while the head has no end.
+    spare = 100 if piece_bytes == 1000 else 0
+    assert sent(in_pieces(head(MAX_HEAD_BYTES - spare) + b"{}", piece_bytes)) == OK
+    assert sent(in_pieces(head(MAX_HEAD_BYTES + 1) + b"{}", piece_bytes)) == TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        b"GET /",
+        OPENING + b"x: ",
+        OPENING + b"x",
+        CHUNKED + b"2\r\n{}\r\n0\r\nx: ",
+        CHUNKED + b"2;",
+    ],
+    ids=["target", "header", "name of a header", "trailer", "chunk extension"],
+)
+def test_what_never_ends_is_not_kept(opening: bytes) -> None:
+    assert sent([opening, *in_pieces(b"a" * (MAX_HEAD_BYTES + 1000), 1000)]) == TOO_LARGE
+
+
+@pytest.mark.parametrize("opening", [OPENING, CHUNKED + b"2\r\n{}\r\n0\r\n"])
+def test_many_short_headers_or_trailers_are_not_kept_either(opening: bytes) -> None:
+    lines = b"".join(b"x-%d: 1\r\n" % number for number in range(12_000))
+    assert sent([opening, *in_pieces(lines, 1000)]) == TOO_LARGE
+
+
+def test_a_body_and_the_next_request_have_nothing_to_do_with_it() -> None:
+    length = 2 * MAX_HEAD_BYTES
+    with_length = OPENING + b"Content-Length: %d\r\n\r\n" % length + b"a" * length
+    assert sent(in_pieces(with_length, 1000)) == OK
+    in_chunks = CHUNKED + b"1\r\na\r\n" * length + b"0\r\n\r\n"
+    assert sent(in_pieces(in_chunks, 10_000)) == OK
+    one = OPENING + b"x: " + b"a" * (MAX_HEAD_BYTES // 2) + b"\r\nContent-Length: 2\r\n\r\n{}"
+    assert sent([one, one, one]) == OK
+
+
+def test_uvicorn_takes_it_where_nothing_else_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
+    read_requests_so()
+    config = uvicorn.Config(echo_length, log_config=None)
+    config.load()
+    assert config.http_protocol_class is BoundedHttpProtocol
