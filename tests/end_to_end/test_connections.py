@@ -55,6 +55,16 @@ CASES: dict[str, tuple[bytes, set[int]]] = {
     "a chunk of a negative size": (CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n", {400}),
     "a chunk of more than it has": (CHUNKED + b"FFFFFFFFFFFFFFFFFF\r\n{}\r\n", {400, 408}),
     "a chunk with an endless extension": (CHUNKED + b"5;" + b"e" * 500_000, {400, 408}),
+    # As Java's HTTP client does.
+    "an offer of HTTP/2": (
+        _with_length(
+            BODY,
+            b"Connection: Upgrade, HTTP2-Settings",
+            b"Upgrade: h2c",
+            b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+        ),
+        {200},
+    ),
     "two lengths": (HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ", {400}),
     "a negative length": (HEAD + b"Content-Length: -5\r\n\r\n{}", {400}),
     "a length of twenty digits": (HEAD + b"Content-Length: " + b"9" * 20 + b"\r\n\r\n", {400, 413}),

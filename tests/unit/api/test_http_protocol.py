@@ -31,20 +31,35 @@ async def echo_length(scope: Scope, receive: Receive, send: Send) -> None:
 
 def sent(parts: Iterable[bytes]) -> bytes:
     """The first line of the answer to what is sent part by part, each read by itself."""
+    return answer(parts).partition(b"\r\n")[0] + b"\r\n"
+
+
+def answer(parts: Iterable[bytes]) -> bytes:
+    """All that is answered until the connection ends, which the client ends after the last part."""
 
     async def ask() -> bytes:
         config = uvicorn.Config(echo_length, lifespan="off", log_config=None)
         read, closing = asyncio.Event(), False
 
-        class Told(BoundedHttpProtocol):
-            def data_received(self, data: bytes) -> None:
+        def told(protocol: asyncio.Protocol) -> asyncio.Protocol:
+            take = protocol.data_received
+
+            def data_received(data: bytes) -> None:
                 nonlocal closing
-                super().data_received(data)
-                closing = self.transport.is_closing()
+                take(data)
+                transport: asyncio.Transport = protocol.transport  # type: ignore[attr-defined]
+                closing = transport.is_closing()
+                if transport.get_protocol() is not protocol:
+                    told(transport.get_protocol())  # type: ignore[arg-type]
                 read.set()
 
+            protocol.data_received = data_received  # type: ignore[method-assign]
+            return protocol
+
         loop, state = asyncio.get_running_loop(), ServerState()
-        server = await loop.create_server(lambda: Told(config, state, {}), "127.0.0.1", 0)
+        server = await loop.create_server(
+            lambda: told(BoundedHttpProtocol(config, state, {})), "127.0.0.1", 0
+        )
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
         for part in parts:
             read.clear()
@@ -52,10 +67,12 @@ def sent(parts: Iterable[bytes]) -> bytes:
             await read.wait()
             if closing:
                 break
-        line = await reader.readline()
+        # Half: what has been sent is answered.
+        writer.write_eof()
+        said = await reader.read()
         writer.close()
         server.close()
-        return line
+        return said
 
     return asyncio.run(asyncio.wait_for(ask(), 60))
 
@@ -107,6 +124,36 @@ def test_a_body_and_the_next_request_have_nothing_to_do_with_it() -> None:
     assert sent(in_pieces(in_chunks, 10_000)) == OK
     one = OPENING + b"x: " + b"a" * (MAX_HEAD_BYTES // 2) + b"\r\nContent-Length: 2\r\n\r\n{}"
     assert sent([one, one, one]) == OK
+
+
+HTTP_2 = OPENING + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+
+
+@pytest.mark.parametrize("piece_bytes", [7, 1000])
+@pytest.mark.parametrize(
+    "body",
+    [b"Content-Length: 4\r\n\r\n{}{}", b"Transfer-Encoding: chunked\r\n\r\n4\r\n{}{}\r\n0\r\n\r\n"],
+    ids=["length", "chunks"],
+)
+def test_the_body_beside_an_offer_of_another_protocol_is_read(
+    body: bytes, piece_bytes: int
+) -> None:
+    # On one connection: after an ordinary request, and with another one after it.
+    before, after = (
+        OPENING + b"Content-Length: 1\r\n\r\n1",
+        OPENING + b"Content-Length: 2\r\n\r\n12",
+    )
+    offered = in_pieces(HTTP_2 + body, piece_bytes)
+    said = answer([before, *offered, after]).split(OK)
+    assert [part.rpartition(b"\r\n\r\n")[2] for part in said] == [b"", b"1", b"4", b"2"]
+
+
+def test_an_offer_of_another_protocol_has_a_bound_too() -> None:
+    assert sent([HTTP_2, *in_pieces(b"x: " + b"a" * MAX_HEAD_BYTES, 1000)]) == TOO_LARGE
+
+
+def test_who_asks_for_a_proxy_is_refused() -> None:
+    assert sent([b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"]) == TOO_LARGE
 
 
 def test_uvicorn_takes_it_where_nothing_else_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
