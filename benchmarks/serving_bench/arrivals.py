@@ -9,19 +9,31 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.serving_bench.contenders import Contender
-from benchmarks.serving_bench.figures import percentile
+from benchmarks.serving_bench.figures import Cell, percentile
 from benchmarks.serving_bench.loads import Answer
-from benchmarks.serving_bench.measure import Bench, running
+from benchmarks.serving_bench.measure import Bench, Pace, running
 
 Pattern = Literal["poisson", "paced"]
 
 PER_REQUEST = 8
+_PEAK, _PEAK_PACE = Cell("titles", PER_REQUEST, 16), Pace(0.5, 4.0)
 _WARM_SECONDS = 2.0
 _CONNECTIONS = 900
 _CALM_SECONDS = 5.0
 _AFTER_SECONDS = 10.0
 OVERLOAD = 3.0
 _GOOD_IN_A_ROW = 10
+
+
+def peak_rate(bench: Bench, contender: Contender) -> float:
+    """Requests/s that a contender answers now, with as many waiting as saturate it.
+
+    Taken just before the load that is set by it: the machine's speed is another one minutes later.
+    """
+    texts = bench.take_texts(
+        _PEAK.kind, _PEAK.per_request, _PEAK_PACE.warm_seconds + _PEAK_PACE.seconds
+    )
+    return bench.window(contender, _PEAK, texts, _PEAK_PACE).requests_per_second
 
 
 def arrival_times(pattern: Pattern, per_second: float, seconds: float, seed: int) -> list[float]:

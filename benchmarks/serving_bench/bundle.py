@@ -46,10 +46,35 @@ class Bundle:
     hub: Path
 
 
-def write_bundle(home: Path, source: Path, folder: Path, occupation: str) -> Bundle:
-    """Copy what a prepared home serves for an occupation, and export the peers' graph.
+class Export:
+    """The export of the ordinary int8 graph, by a process of its own; it takes half a minute."""
 
-    ``source`` is the encoder's own folder (weights, configuration, tokeniser).
+    def __init__(self, source: Path, encoder: Path) -> None:
+        encoder.mkdir(parents=True)
+        self.encoder = encoder
+        self._made = subprocess.Popen(
+            (sys.executable, "-m", "benchmarks.serving_bench.ordinary", str(source), str(encoder)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self) -> None:
+        """Wait for its end; raises NotStarted when it failed."""
+        _, errors = self._made.communicate()
+        if self._made.returncode:
+            raise NotStarted(f"the peers' graph cannot be exported: {errors[-500:]}")
+
+    def stop(self) -> None:
+        """End it where nobody waited for it."""
+        self._made.kill()
+        self._made.communicate()
+
+
+def write_bundle(home: Path, source: Path, folder: Path, occupation: str, export: Export) -> Bundle:
+    """Copy what a prepared home serves for an occupation, and the peers' graph.
+
+    ``source`` is the encoder's own folder (weights, configuration, tokeniser). Raises NotStarted.
     """
     database = Database(f"sqlite:///{home / 'registry.sqlite'}")
     artifacts = ArtifactStore(str(home / "artifacts"), home / "cache")
@@ -57,9 +82,10 @@ def write_bundle(home: Path, source: Path, folder: Path, occupation: str) -> Bun
         version = next(v for v in champions(connection) if v.occupation == occupation)
     database.close()
     head = read_head(artifacts.open_local(version.artifact_digest))
-    served, encoder = folder / "served", folder / "encoder"
+    served, encoder = folder / "served", export.encoder
     shutil.copytree(artifacts.open_local(version.encoder_digest), served)
-    _write_ordinary(source, read_spec(served), encoder)
+    export.finish()
+    _write_spec(read_spec(served), encoder)
     shutil.copy(served / TOKENIZER_FILE, encoder / TOKENIZER_FILE)
     rules = {
         "occupation": occupation,
@@ -71,12 +97,7 @@ def write_bundle(home: Path, source: Path, folder: Path, occupation: str) -> Bun
     return Bundle(folder, served, encoder, _write_hub(encoder, source, folder / "hub"))
 
 
-def _write_ordinary(source: Path, served: EncoderSpec, encoder: Path) -> None:
-    encoder.mkdir()
-    arguments = ("-m", "benchmarks.serving_bench.ordinary", str(source), str(encoder))
-    made = subprocess.run((sys.executable, *arguments), check=False, capture_output=True, text=True)
-    if made.returncode:
-        raise NotStarted(f"the peers' graph cannot be exported: {made.stderr[-500:]}")
+def _write_spec(served: EncoderSpec, encoder: Path) -> None:
     inputs = onnx.load(str(encoder / MODEL_FILE)).graph.input
     spec = replace(served, inputs=tuple(each.name for each in inputs), packed=False)
     (encoder / SPEC_FILE).write_bytes(spec.to_json())

@@ -79,9 +79,9 @@ def _plan(options: argparse.Namespace) -> Plan:
     return Plan(
         sections=options.sections or (("peers",) if quick else SECTIONS),
         cells=_QUICK_CELLS if quick else tuple(cells),
-        rounds=options.rounds or (3 if quick else 5),
-        pace=Pace(0.3, 1.2) if quick else Pace(0.5, 4.0),
-        half_load_seconds=7.0 if quick else 30.0,
+        rounds=options.rounds or (2 if quick else 5),
+        pace=Pace(0.3, 1.0) if quick else Pace(0.5, 4.0),
+        half_load_seconds=6.0 if quick else 30.0,
         overload_seconds=8.0 if quick else 20.0,
         occupations=options.occupations,
         seed=options.seed,

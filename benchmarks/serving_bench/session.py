@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving_bench import agreement, arrivals, beside, peers, starts, variants
-from benchmarks.serving_bench.bundle import write_bundle
+from benchmarks.serving_bench.bundle import Export, write_bundle
 from benchmarks.serving_bench.contenders import (
     NOTHING_REFUSED,
     Contender,
@@ -22,7 +22,7 @@ from benchmarks.serving_bench.contenders import (
     start_service,
     wait_ready,
 )
-from benchmarks.serving_bench.figures import Cell, Measurement, medians
+from benchmarks.serving_bench.figures import Cell, Measurement
 from benchmarks.serving_bench.measure import Bench, Pace, alternate
 from service.settings import available_cpus
 
@@ -90,11 +90,12 @@ class Session:
 
     def _start(self) -> tuple[list[Contender], Bench]:
         plan, work, cpus = self._plan, self._work, available_cpus()
-        begun = time.monotonic()
-        # A first start makes the home that every service of this run gets a copy of.
+        # A first start makes the home that every service of this run gets a copy of; the peers' graph
+        # is exported beside it.
+        export = Export(peers.ENCODER, work / "bundle" / "encoder")
+        self._stack.callback(export.stop)
         start_service("first", work, self._template, {}).tree.stop()
-        self.findings.start_seconds["first"] = time.monotonic() - begun
-        bundle = write_bundle(self._template, peers.ENCODER, work / "bundle", OCCUPATION)
+        bundle = write_bundle(self._template, peers.ENCODER, work / "bundle", OCCUPATION, export)
         home = work / "home"
         shutil.copytree(self._template, home)
         client = start_client(work, OCCUPATION, plan.seed)
@@ -135,7 +136,7 @@ class Session:
                 c.name: arrivals.half_load(
                     bench,
                     c,
-                    peak_rate(findings.results[c.name]),
+                    arrivals.peak_rate(bench, c),
                     plan.half_load_seconds,
                     plan.seed,
                 )
@@ -146,12 +147,8 @@ class Session:
     def _sections(self, bench: Bench, ours: Contender) -> None:
         plan, findings = self._plan, self.findings
         if "overload" in plan.sections:
-            if not findings.results:
-                cell = Cell("titles", arrivals.PER_REQUEST, 16)
-                findings.results = alternate(bench, [ours], [cell], plan.rounds, plan.pace)
-            rate = peak_rate(findings.results[ours.name])
             findings.overload = variants.measure_overload(
-                bench, self._work, self._template, rate, plan.overload_seconds, plan.seed
+                bench, self._work, self._template, plan.overload_seconds, plan.seed
             )
         variant = (bench, ours, self._work, self._template, plan.rounds, plan.pace)
         if "workers" in plan.sections:
@@ -166,12 +163,3 @@ class Session:
             findings.collections = beside.collections_under_load(bench, self._work, self._template)
         if "starts" in plan.sections:
             findings.starts = starts.measure_starts(self._work, self._template, plan.occupations)
-
-
-def peak_rate(results: dict[Cell, list[Measurement]]) -> float:
-    """Requests/s of titles, 8 per request, in the saturating cell where they are most."""
-    return max(
-        medians(measured, lambda m: m.requests_per_second)
-        for cell, measured in results.items()
-        if cell.kind == "titles" and cell.per_request == arrivals.PER_REQUEST and cell.saturating
-    )
