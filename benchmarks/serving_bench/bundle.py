@@ -67,8 +67,9 @@ class Export:
 
     def stop(self) -> None:
         """End it where nobody waited for it."""
-        self._made.kill()
-        self._made.communicate()
+        if self._made.poll() is None:
+            self._made.kill()
+            self._made.communicate()
 
 
 def write_bundle(home: Path, source: Path, folder: Path, occupation: str, export: Export) -> Bundle:
