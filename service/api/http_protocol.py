@@ -60,6 +60,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start to answer."""
         self._kept_bytes = 0
+        if self.parser.get_http_version() == "1.1" and not any(
+            n == b"host" for n, _ in self.headers
+        ):
+            # RFC 9112, section 3.2: such a request is a 400, and h11 says so.
+            raise ValueError("a request without Host")
         if not self.parser.should_upgrade() or self._should_upgrade():
             super().on_headers_complete()
 

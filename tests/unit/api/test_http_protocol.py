@@ -14,7 +14,7 @@ from service.api.http_protocol import MAX_HEAD_BYTES, BoundedHttpProtocol, read_
 
 OPENING = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = OPENING + b"Transfer-Encoding: chunked\r\n\r\n"
-OK, TOO_LARGE = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 400 Bad Request\r\n"
+OK, BAD = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 400 Bad Request\r\n"
 
 
 async def echo_length(scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +92,7 @@ def test_a_head_up_to_the_limit_is_read_and_one_byte_more_is_not(piece_bytes: in
     # In pieces, what is around names and values counts while the head has no end.
     spare = 100 if piece_bytes == 1000 else 0
     assert sent(in_pieces(head(MAX_HEAD_BYTES - spare) + b"{}", piece_bytes)) == OK
-    assert sent(in_pieces(head(MAX_HEAD_BYTES + 1) + b"{}", piece_bytes)) == TOO_LARGE
+    assert sent(in_pieces(head(MAX_HEAD_BYTES + 1) + b"{}", piece_bytes)) == BAD
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_a_head_up_to_the_limit_is_read_and_one_byte_more_is_not(piece_bytes: in
     ids=["target", "header", "name of a header", "trailer", "chunk extension"],
 )
 def test_what_never_ends_is_not_kept(opening: bytes) -> None:
-    assert sent([opening, *in_pieces(b"a" * (MAX_HEAD_BYTES + 1000), 1000)]) == TOO_LARGE
+    assert sent([opening, *in_pieces(b"a" * (MAX_HEAD_BYTES + 1000), 1000)]) == BAD
 
 
 @pytest.mark.parametrize("opening", [OPENING, CHUNKED + b"2\r\n{}\r\n0\r\n"])
 def test_many_short_headers_or_trailers_are_not_kept_either(opening: bytes) -> None:
     lines = b"".join(b"x-%d: 1\r\n" % number for number in range(12_000))
-    assert sent([opening, *in_pieces(lines, 1000)]) == TOO_LARGE
+    assert sent([opening, *in_pieces(lines, 1000)]) == BAD
 
 
 def test_a_body_and_the_next_request_have_nothing_to_do_with_it() -> None:
@@ -149,11 +149,16 @@ def test_the_body_beside_an_offer_of_another_protocol_is_read(
 
 
 def test_an_offer_of_another_protocol_has_a_bound_too() -> None:
-    assert sent([HTTP_2, *in_pieces(b"x: " + b"a" * MAX_HEAD_BYTES, 1000)]) == TOO_LARGE
+    assert sent([HTTP_2, *in_pieces(b"x: " + b"a" * MAX_HEAD_BYTES, 1000)]) == BAD
 
 
 def test_who_asks_for_a_proxy_is_refused() -> None:
-    assert sent([b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"]) == TOO_LARGE
+    assert sent([b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"]) == BAD
+
+
+def test_a_request_that_names_no_host_is_refused_where_http_asks_for_one() -> None:
+    assert sent([b"GET / HTTP/1.1\r\n\r\n"]) == BAD
+    assert sent([b"GET / HTTP/1.0\r\n\r\n"]) == OK
 
 
 def test_uvicorn_takes_it_where_nothing_else_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
