@@ -160,6 +160,9 @@ def test_kills_at_any_moment_under_load_lose_no_registration_and_classify_comes_
     measured("longest silence after an API process was killed", max(gaps["vocation"]), "s")
     measured("longest silence after a Trainer was killed", max(gaps["trainer"]), "s")
     measured("registrations accepted, all succeeded", len(accepted), "registrations")
+    assert max(gaps["trainer"]) < 2
+    # The supervisor looks every ten seconds: this is not its work.
+    assert max(gaps["vocation"]) < 8
 
 
 def test_a_killed_parent_of_the_api_process_is_replaced_and_no_request_notices(

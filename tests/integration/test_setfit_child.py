@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from service.inference.encoder import SideBySide
@@ -129,21 +128,14 @@ def test_what_cannot_be_tuned_is_refused_in_one_sentence(
     assert {path.name for path in tmp_path.iterdir()} <= {"job.json", "out.part", "scratch"}
 
 
-def _ended_children_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def test_the_child_ends_when_its_parent_does(encoder: tuple[Path, Path], tmp_path: Path) -> None:
     write_job(tmp_path, *encoder, fewest_steps=100_000, most_steps=100_000, background=BACKGROUND)
     with _start(tmp_path) as child:
         assert child.stdout is not None
         assert child.stdout.readline().startswith("train")
         assert child.stdin is not None
-        others, before = _ended_children_seconds(), psutil.Process(child.pid).cpu_times()
         child.stdin.close()
-        assert child.wait(timeout=60) != 0
-        # Of processor time: on a busy machine it waits for its turn.
-        used = _ended_children_seconds() - others - (before.user + before.system)
-        assert used < 1.0
+        closed = time.monotonic()
+        assert child.wait(timeout=5) != 0
+        assert time.monotonic() - closed < 1.0
     assert not (tmp_path / "out").exists()

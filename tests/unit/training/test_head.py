@@ -272,9 +272,9 @@ def test_a_fit_stays_well_below_a_second_at_the_served_size() -> None:
     generator = np.random.default_rng(25)
     rows = unit(generator.normal(size=(32, 384)))
     crowd = unit(generator.normal(size=(2600, 384)))
-    started = time.thread_time()
+    started = time.process_time()
     fit_head(rows, np.arange(32) < 16, crowd, prevalence=PREVALENCE, seed=0)
-    assert time.thread_time() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 @pytest.mark.parametrize(
